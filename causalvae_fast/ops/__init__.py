@@ -1,0 +1,5 @@
+"""The operations: pure functions of tensors, each with a reference and compiled backends."""
+
+from causalvae_fast.ops.sem_kl import sem_kl
+
+__all__ = ["sem_kl"]

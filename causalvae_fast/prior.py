@@ -1,0 +1,267 @@
+"""The layer: a structural equation model as the prior of a VAE."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+
+from causalvae_fast import ops
+from causalvae_fast.graph import GumbelEdges
+from causalvae_fast.graph.convert import to_adjacency, to_networkx
+from causalvae_fast.mechanisms import Mechanism
+
+if TYPE_CHECKING:
+    import networkx
+
+Reduction = Literal["none", "mean", "sum"]
+
+
+class SEMPrior(nn.Module):
+    """Prior over d latents z_i = f_i(z_1 .. z_{i-1}) + n_i, with noise n_i ~ N(0, sigma_i^2).
+
+    Around a pivot, f is replaced by its first-order expansion A z + b. Then the prior is the Gaussian
+    N(W^-1 b, W^-1 diag(sigma^2) W^-T) with W = I - A (Theorem 2), and its KL divergence from a Gaussian
+    posterior needs triangular products only (`ops.sem_kl`). For a linear mechanism this is exact. Without
+    edges, and with log_sigma = 0, the prior is N(0, I).
+
+    Args:
+        mechanism: f, with its `d`. See `LinearMechanism`.
+        edges: learned gates on the edges, or None where every edge of the mechanism is there.
+        log_sigma: logarithm of the noise's standard deviation, one number or (d,).
+        learn_log_sigma: make it a parameter; otherwise it is a fixed buffer.
+
+    Raises:
+        ValueError: if `edges` or `log_sigma` does not fit the mechanism's d.
+
+    The one-line replacement in a VAE with posterior N(loc, diag(scale^2)):
+
+    >>> from causalvae_fast import GumbelEdges, LinearMechanism
+    >>> prior = SEMPrior(LinearMechanism(3), GumbelEdges(3))
+    >>> loc, scale = torch.zeros(2, 3), torch.ones(2, 3)
+    >>> prior.kl(loc, scale=scale)
+    tensor([0., 0.], grad_fn=<SEMKLBackward>)
+    """
+
+    log_sigma: Tensor
+
+    def __init__(
+        self,
+        mechanism: Mechanism,
+        edges: GumbelEdges | None = None,
+        *,
+        log_sigma: float | Tensor = 0.0,
+        learn_log_sigma: bool = False,
+    ) -> None:
+        super().__init__()
+        d = mechanism.d
+        if edges is not None and edges.d != d:
+            raise ValueError(f"edges has {edges.d} nodes, but mechanism has {d}")
+        log_sigma = torch.as_tensor(log_sigma, dtype=torch.get_default_dtype())
+        if log_sigma.shape not in ((), (d,)):
+            raise ValueError(f"log_sigma must be a number or have shape ({d},), got {tuple(log_sigma.shape)}")
+        log_sigma = log_sigma.detach().expand(d).clone()
+        self.mechanism = mechanism
+        self.edges = edges
+        if learn_log_sigma:
+            self.log_sigma = nn.Parameter(log_sigma)
+        else:
+            self.register_buffer("log_sigma", log_sigma)
+
+    @property
+    def d(self) -> int:
+        """Number of latents."""
+        return self.mechanism.d
+
+    def sample_edges(self) -> Tensor | None:
+        """Gates (d, d), (child, parent), to share between calls: relaxed in training, 0 or 1 in evaluation.
+
+        None if the prior has no learned edges.
+        """
+        return None if self.edges is None else self.edges()
+
+    def _gates(self, edges: Tensor | None) -> Tensor | None:
+        return self.sample_edges() if edges is None else edges
+
+    def kl(
+        self,
+        loc: Tensor | Distribution,
+        *,
+        scale: Tensor | None = None,
+        scale_tril: Tensor | None = None,
+        edges: Tensor | None = None,
+        reduction: Reduction = "none",
+    ) -> Tensor:
+        """KL(q || prior) of Gaussian posteriors q = N(loc, L L^T), linearised at the posterior means.
+
+        Args:
+            loc: posterior means (B, d); or q itself, a Normal with batch shape (B, d), an Independent(Normal,
+                1) or MultivariateNormal with batch shape (B,) and event shape (d,).
+            scale: posterior standard deviations (B, d), above 0, of a diagonal posterior.
+            scale_tril: Cholesky factors L (B, d, d) with positive diagonal, of a full one. What stands above
+                the diagonal is ignored.
+            edges: gates (d, d), (child, parent), as from `sample_edges`; drawn here if None.
+            reduction: "none", "mean" or "sum" over the batch.
+
+        Returns:
+            (B,), or a scalar for "mean" and "sum"; in nats.
+
+        Raises:
+            TypeError: if q is another distribution or the dtypes differ.
+            ValueError: if a shape does not fit, or if not exactly one of `scale` and `scale_tril` is given.
+        """
+        if isinstance(loc, Distribution):
+            if scale is not None or scale_tril is not None:
+                raise ValueError("scale and scale_tril are part of the distribution: pass kl(q) alone")
+            loc, scale, scale_tril = _gaussian_parameters(loc)
+        self._check_latents("loc", loc)
+        jac, offset = self.mechanism.expand(loc, self._gates(edges))
+        return ops.sem_kl(
+            jac, offset, self.log_sigma, loc, scale=scale, scale_tril=scale_tril, reduction=reduction
+        )
+
+    def log_prob(self, z: Tensor, *, edges: Tensor | None = None) -> Tensor:
+        """log p(z) = sum_i log N(z_i; f_i(z), sigma_i^2), (B,), for z (B, d). Exact for any mechanism."""
+        standardized = self.abduct(z, edges=edges) * torch.exp(-self.log_sigma)
+        constant = 0.5 * self.d * math.log(2 * math.pi) + self.log_sigma.sum()
+        return -0.5 * standardized.square().sum(-1) - constant
+
+    def rsample(
+        self,
+        sample_shape: Sequence[int] = (),
+        *,
+        do: Mapping[int, float | Tensor] | None = None,
+        edges: Tensor | None = None,
+    ) -> Tensor:
+        """Samples (*sample_shape, d) of the SEM, differentiable in its parameters.
+
+        Args:
+            sample_shape: as in torch.distributions.
+            do: interventions {node: value}; a value is a number or has shape sample_shape. The node's
+                equation is replaced by the value, so that its parents do not influence it.
+            edges: gates (d, d), (child, parent), as from `sample_edges`; drawn here if None.
+
+        Raises:
+            ValueError: if a node of `do` is not in 0 .. d - 1 or a value has another shape.
+        """
+        shape = torch.Size(sample_shape)
+        noise = torch.exp(self.log_sigma) * torch.randn(
+            shape.numel(), self.d, dtype=self.log_sigma.dtype, device=self.log_sigma.device
+        )
+        mask, values = self._intervention(do, noise, shape)
+        z = self.mechanism.solve(noise, self._gates(edges), mask, values)
+        return z.reshape(*shape, self.d)
+
+    def abduct(self, z: Tensor, *, edges: Tensor | None = None) -> Tensor:
+        """The noise n = z - f(z), (B, d), that explains z (B, d)."""
+        self._check_latents("z", z)
+        return z - self.mechanism(z, self._gates(edges))
+
+    def counterfactual(
+        self, z: Tensor, do: Mapping[int, float | Tensor], *, edges: Tensor | None = None
+    ) -> Tensor:
+        """What z (B, d) would have been under the interventions `do`, (B, d): abduct, intervene, predict.
+
+        A value of `do` is a number or has shape (B,).
+
+        Raises:
+            ValueError: if z has another shape, a node of `do` is not in 0 .. d - 1, or a value has another
+                shape.
+        """
+        gates = self._gates(edges)
+        noise = self.abduct(z, edges=gates)
+        mask, values = self._intervention(do, noise, z.shape[:1])
+        return self.mechanism.solve(noise, gates, mask, values)
+
+    def local_gaussian(self, pivot: Tensor, *, edges: Tensor | None = None) -> MultivariateNormal:
+        """The prior linearised at each pivot (B, d): N(W^-1 b, W^-1 diag(sigma^2) W^-T), batch shape (B,).
+
+        Theorem 2. The factor W^-1 diag(sigma) is lower triangular, so it is the distribution's scale_tril.
+        """
+        self._check_latents("pivot", pivot)
+        jac, offset = self.mechanism.expand(pivot, self._gates(edges))
+        sigma = torch.exp(self.log_sigma)
+        system = torch.eye(self.d, dtype=jac.dtype, device=jac.device) - jac.tril(-1)
+        columns = torch.cat([sigma.diag().expand(jac.shape), offset.unsqueeze(-1)], dim=-1)
+        solved = torch.linalg.solve_triangular(system, columns, upper=False, unitriangular=True)
+        batch = pivot.shape[0]
+        return MultivariateNormal(
+            loc=solved[..., -1].expand(batch, self.d),
+            scale_tril=solved[..., :-1].expand(batch, self.d, self.d),
+        )
+
+    def edge_probabilities(self) -> Tensor:
+        """Probability (d, d) of each edge, (child, parent), in [0, 1].
+
+        0 where the mechanism allows none; without learned edges, 1 everywhere else.
+        """
+        allowed = self.mechanism.allowed.to(self.log_sigma.dtype)
+        return allowed if self.edges is None else allowed * self.edges.probabilities()
+
+    def expected_edges(self) -> Tensor:
+        """Expected number of edges, a scalar: the sparsity penalty. Differentiable."""
+        return self.edge_probabilities().sum()
+
+    def adjacency(self, threshold: float = 0.5) -> Tensor:
+        """Boolean adjacency matrix (d, d) as in networkx: [i, j] is true if the edge i -> j has a probability
+        above `threshold`.
+        """
+        return to_adjacency(self.edge_probabilities() > threshold)
+
+    def to_networkx(
+        self, threshold: float = 0.5, names: Sequence[str] | None = None
+    ) -> networkx.DiGraph:
+        """The graph of `adjacency`, with each edge's `probability` and, for a linear mechanism, `coefficient`.
+
+        Args:
+            threshold: on the probability of an edge.
+            names: of the nodes; their numbers by default.
+
+        Raises:
+            ImportError: if networkx is not installed.
+        """
+        attributes = {"probability": self.edge_probabilities()}
+        coefficients = getattr(self.mechanism, "coefficients", None)
+        if coefficients is not None:
+            attributes["coefficient"] = coefficients()
+        return to_networkx(self.adjacency(threshold), attributes, names)
+
+    def _intervention(
+        self, do: Mapping[int, float | Tensor] | None, like: Tensor, shape: torch.Size
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Mask (d,) and values (N, d) of the interventions on N = shape.numel() samples, or None and None."""
+        if not do:
+            return None, None
+        mask = torch.zeros(self.d, dtype=torch.bool, device=like.device)
+        columns = list(torch.zeros_like(like).unbind(-1))
+        for node, value in do.items():
+            if not (isinstance(node, int) and 0 <= node < self.d):
+                raise ValueError(f"do names node {node!r}, but the nodes are 0 to {self.d - 1}")
+            value = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+            if value.shape not in ((), shape):
+                raise ValueError(
+                    f"do[{node}] must be a number or have shape {tuple(shape)}, got {tuple(value.shape)}"
+                )
+            mask[node] = True
+            columns[node] = value.expand(shape).reshape(-1)
+        return mask, torch.stack(columns, dim=-1)
+
+    def _check_latents(self, name: str, value: Tensor) -> None:
+        if value.dim() != 2 or value.shape[1] != self.d:
+            raise ValueError(f"{name} must have shape (B, {self.d}), got {tuple(value.shape)}")
+
+
+def _gaussian_parameters(q: Distribution) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """loc, scale and scale_tril (one of them None) of a Gaussian posterior."""
+    if isinstance(q, MultivariateNormal):
+        return q.loc, None, q.scale_tril
+    base = q.base_dist if isinstance(q, Independent) and q.reinterpreted_batch_ndims == 1 else q
+    if isinstance(base, Normal):
+        return base.loc, base.scale, None
+    raise TypeError(
+        f"q must be a Normal, an Independent(Normal, 1) or a MultivariateNormal, got {type(q).__name__}"
+    )
