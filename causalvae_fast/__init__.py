@@ -8,8 +8,17 @@
 from causalvae_fast import ops
 from causalvae_fast.graph import GumbelEdges, temporal_mask
 from causalvae_fast.mechanisms import LinearMechanism
+from causalvae_fast.ops import backends, use_backend
 from causalvae_fast.prior import SEMPrior
 
-__all__ = ["GumbelEdges", "LinearMechanism", "SEMPrior", "ops", "temporal_mask"]
+__all__ = [
+    "GumbelEdges",
+    "LinearMechanism",
+    "SEMPrior",
+    "backends",
+    "ops",
+    "temporal_mask",
+    "use_backend",
+]
 
 __version__ = "0.1.0"

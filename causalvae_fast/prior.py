@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -61,7 +62,8 @@ class SEMPrior(nn.Module):
         d = mechanism.d
         if edges is not None and edges.d != d:
             raise ValueError(f"edges has {edges.d} nodes, but mechanism has {d}")
-        log_sigma = torch.as_tensor(log_sigma, dtype=torch.get_default_dtype())
+        if not isinstance(log_sigma, Tensor):
+            log_sigma = torch.tensor(float(log_sigma))
         if log_sigma.shape not in ((), (d,)):
             raise ValueError(f"log_sigma must be a number or have shape ({d},), got {tuple(log_sigma.shape)}")
         log_sigma = log_sigma.detach().expand(d).clone()
@@ -189,9 +191,11 @@ class SEMPrior(nn.Module):
         columns = torch.cat([sigma.diag().expand(jac.shape), offset.unsqueeze(-1)], dim=-1)
         solved = torch.linalg.solve_triangular(system, columns, upper=False, unitriangular=True)
         batch = pivot.shape[0]
+        # The factor is valid by construction, and the checks of torch.distributions refuse an empty batch.
         return MultivariateNormal(
             loc=solved[..., -1].expand(batch, self.d),
             scale_tril=solved[..., :-1].expand(batch, self.d, self.d),
+            validate_args=False,
         )
 
     def edge_probabilities(self) -> Tensor:
@@ -212,10 +216,8 @@ class SEMPrior(nn.Module):
         """
         return to_adjacency(self.edge_probabilities() > threshold)
 
-    def to_networkx(
-        self, threshold: float = 0.5, names: Sequence[str] | None = None
-    ) -> networkx.DiGraph:
-        """The graph of `adjacency`, with each edge's `probability` and, for a linear mechanism, `coefficient`.
+    def to_networkx(self, threshold: float = 0.5, names: Sequence[str] | None = None) -> networkx.DiGraph:
+        """The graph of `adjacency`, with the `probability` of each edge and its `coefficient` if it is linear.
 
         Args:
             threshold: on the probability of an edge.
@@ -239,7 +241,7 @@ class SEMPrior(nn.Module):
         mask = torch.zeros(self.d, dtype=torch.bool, device=like.device)
         columns = list(torch.zeros_like(like).unbind(-1))
         for node, value in do.items():
-            if not (isinstance(node, int) and 0 <= node < self.d):
+            if not (hasattr(node, "__index__") and 0 <= operator.index(node) < self.d):
                 raise ValueError(f"do names node {node!r}, but the nodes are 0 to {self.d - 1}")
             value = torch.as_tensor(value, dtype=like.dtype, device=like.device)
             if value.shape not in ((), shape):

@@ -31,9 +31,7 @@ class Curve:
         """The part from t0 to t1, itself a quadratic Bezier curve."""
         # The blossom of the curve at (t0, t1) is the control point of that part.
         control = (
-            (1 - t0) * (1 - t1) * self.start
-            + ((1 - t0) * t1 + t0 * (1 - t1)) * self.control
-            + t0 * t1 * self.end
+            (1 - t0) * (1 - t1) * self.start + ((1 - t0) * t1 + t0 * (1 - t1)) * self.control + t0 * t1 * self.end
         )
         return Curve(self.at(t0), control, self.at(t1))
 

@@ -49,9 +49,7 @@ def draw_extrapolation(
     true_frames = _frames("truth", truth)
     model_frames = _frames("predicted", predicted)
     if model_frames.shape != true_frames.shape:
-        raise ValueError(
-            f"predicted must have the shape of truth, {true_frames.shape}, got {model_frames.shape}"
-        )
+        raise ValueError(f"predicted must have the shape of truth, {true_frames.shape}, got {model_frames.shape}")
     if true_frames.min() < 0 or true_frames.max() > 1:
         raise ValueError(
             f"truth must be uint8 or lie in [0, 1], got {true_frames.min():.3g} to {true_frames.max():.3g}"
@@ -102,9 +100,7 @@ def _frames(name: str, value: ArrayLike | Tensor) -> np.ndarray:
     return frames.astype(np.float64)
 
 
-def _draw_frame(
-    figure: Figure, frame: np.ndarray, box: tuple[int, int, int, int], extrapolated: bool
-) -> None:
+def _draw_frame(figure: Figure, frame: np.ndarray, box: tuple[int, int, int, int], extrapolated: bool) -> None:
     """One frame (H, W, C) in the box (left, top, width, height), in pixels from the upper left."""
     left, top, wide, high = box
     width, height = _size(figure)

@@ -53,8 +53,7 @@ def draw_graph(graph: networkx.DiGraph, frames: int, latents: int, path: str | P
     d = frames * latents
     if set(graph.nodes) != set(range(d)):
         raise ValueError(
-            f"graph must have the nodes 0 to {d - 1} (frames * latents = {d}), "
-            f"got {sorted(graph.nodes, key=str)}"
+            f"graph must have the nodes 0 to {d - 1} (frames * latents = {d}), got {sorted(graph.nodes, key=str)}"
         )
     edges = list(graph.edges)
     if any(parent == child for parent, child in edges):
@@ -67,9 +66,7 @@ def draw_graph(graph: networkx.DiGraph, frames: int, latents: int, path: str | P
     centres = place_labels(curves, sizes, nodes, _RADIUS)
 
     # The figure is as large as what is in it: long edges may run outside the columns and rows.
-    drawn = np.concatenate(
-        [nodes - _RADIUS, nodes + _RADIUS, *(curve.at(np.linspace(0, 1)) for curve in curves)]
-    )
+    drawn = np.concatenate([nodes - _RADIUS, nodes + _RADIUS, *(curve.at(np.linspace(0, 1)) for curve in curves)])
     (left, bottom), (right, top) = drawn.min(0) - _MARGIN, drawn.max(0) + _MARGIN
     bottom -= _LEGEND
     top += _HEADER
@@ -81,9 +78,7 @@ def draw_graph(graph: networkx.DiGraph, frames: int, latents: int, path: str | P
     axes.set(xlim=(left, right), ylim=(bottom, top))
     axes.set_axis_off()
     for t in range(frames):
-        axes.text(
-            t * _COLUMN, top - _MARGIN, f"$t = {t + 1}$", size=13, color=_canvas.INK, ha="center", va="top"
-        )
+        axes.text(t * _COLUMN, top - _MARGIN, f"$t = {t + 1}$", size=13, color=_canvas.INK, ha="center", va="top")
     for edge, curve, label, centre in zip(edges, curves, labels, centres, strict=True):
         colour = _colour(graph.edges[edge].get("coefficient"))
         _draw_edge(axes, curve, colour, float(graph.edges[edge].get("probability", 1.0)))

@@ -19,9 +19,7 @@ _MIN_SAMPLES = 8  # what linear_r2 takes for two predictors
 _MAX_POINTS = 4000  # more hide one another
 
 
-def draw_latent_response(
-    positions: ArrayLike | Tensor, latents: ArrayLike | Tensor, path: str | Path
-) -> Path:
+def draw_latent_response(positions: ArrayLike | Tensor, latents: ArrayLike | Tensor, path: str | Path) -> Path:
     """Draw each latent over the plane of positions, one panel for each.
 
     To be seen: which latents carry the position, and in which direction. A latent that does is a smooth

@@ -38,9 +38,9 @@ def to_networkx(
         ) from error
     d = adjacency.shape[0]
     nodes = list(range(d)) if names is None else list(names)
-    if len(set(nodes)) != d:
+    if len(nodes) != d or len(set(nodes)) != d:
         raise ValueError(f"names must give a different name to each of the {d} nodes, got {nodes}")
-    graph = networkx.DiGraph()
+    graph: networkx.DiGraph = networkx.DiGraph()
     graph.add_nodes_from(nodes)
     for parent, child in adjacency.nonzero().tolist():
         values = {name: value[child, parent].item() for name, value in (attributes or {}).items()}

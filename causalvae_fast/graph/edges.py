@@ -42,7 +42,7 @@ class GumbelEdges(nn.Module):
         init_probability: float = 0.5,
     ) -> None:
         super().__init__()
-        if temperature <= 0:
+        if not temperature > 0:
             raise ValueError(f"temperature must be above 0, got {temperature}")
         if not 0 < init_probability < 1:
             raise ValueError(f"init_probability must lie between 0 and 1, got {init_probability}")

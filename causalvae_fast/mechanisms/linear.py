@@ -31,9 +31,7 @@ class LinearMechanism(Mechanism):
     tensor([[0., 3.]], grad_fn=<AddBackward0>)
     """
 
-    def __init__(
-        self, d: int, allowed: Tensor | None = None, *, bias: bool = True, init_std: float = 0.0
-    ) -> None:
+    def __init__(self, d: int, allowed: Tensor | None = None, *, bias: bool = True, init_std: float = 0.0) -> None:
         super().__init__()
         self.register_buffer("allowed", check_allowed(allowed, d))
         self.d = d

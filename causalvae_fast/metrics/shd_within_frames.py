@@ -66,9 +66,7 @@ def shd_within_frames(
     if frames * latents != d:
         raise ValueError(f"frames * latents must be the {d} nodes of adjacency, got {frames} * {latents}")
     if latents > MAX_LATENTS:
-        raise ValueError(
-            f"latents must be at most {MAX_LATENTS}, since all permutations are tried, got {latents}"
-        )
+        raise ValueError(f"latents must be at most {MAX_LATENTS}, since all permutations are tried, got {latents}")
 
     learned, truth = adjacency.cpu(), truth.cpu()
     first_of_frame = latents * torch.arange(frames)[:, None]  # (T, 1)

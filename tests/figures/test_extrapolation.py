@@ -125,9 +125,7 @@ def test_arguments_that_do_not_fit_together(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="predicted must have the shape of truth"):
         draw_extrapolation(frames(steps=4), frames(steps=3), 2, tmp_path / "e.png")
     with pytest.raises(ValueError, match=r"truth must be uint8 or lie in \[0, 1\], got 0 to 200"):
-        draw_extrapolation(
-            np.linspace(0, 200, 75).reshape(1, 1, 5, 5, 3), np.zeros((1, 1, 5, 5, 3)), 1, "e.png"
-        )
+        draw_extrapolation(np.linspace(0, 200, 75).reshape(1, 1, 5, 5, 3), np.zeros((1, 1, 5, 5, 3)), 1, "e.png")
     for observed in (0, 5):
         with pytest.raises(
             ValueError, match=f"observed must be between 1 and the 4 frames of truth, got {observed}"

@@ -44,9 +44,7 @@ def test_scale_and_order_do_not_matter() -> None:
 def test_uint8_does_not_wrap_round() -> None:
     target = torch.tensor([[0, 10], [255, 20]], dtype=torch.uint8)
     reconstruction = torch.tensor([[1, 10], [255, 20]], dtype=torch.uint8)
-    assert pixel_r2(reconstruction, target) == pytest.approx(
-        pixel_r2(reconstruction.double(), target.double())
-    )
+    assert pixel_r2(reconstruction, target) == pytest.approx(pixel_r2(reconstruction.double(), target.double()))
 
 
 def test_equal_targets_have_no_r2() -> None:

@@ -112,9 +112,7 @@ def test_frames_and_latents_that_do_not_fit(frames: int, latents: int, message: 
 
 def test_too_many_latents_for_all_permutations() -> None:
     empty = torch.zeros(18, 18, dtype=torch.bool)
-    with pytest.raises(
-        ValueError, match="latents must be at most 8, since all permutations are tried, got 9"
-    ):
+    with pytest.raises(ValueError, match="latents must be at most 8, since all permutations are tried, got 9"):
         shd_within_frames(empty, empty, 2, 9)
 
 

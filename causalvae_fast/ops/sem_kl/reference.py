@@ -9,24 +9,22 @@ def sem_kl_reference(
     offset: Tensor,  # (B, d) or (d,)
     log_sigma: Tensor,  # (d,)
     loc: Tensor,  # (B, d)
-    scale: Tensor | None,  # (B, d), or None
-    scale_tril: Tensor | None,  # (B, d, d), read on and below the diagonal only, or None
+    factor: Tensor,  # scale (B, d), or scale_tril (B, d, d), read on and below the diagonal
 ) -> Tensor:  # (B,)
     """KL(N(loc, L L^T) || N(W^-1 b, W^-1 D W^-T)) of each sample, with W = I - A and D = diag(sigma^2).
 
-        M = W L        r = W loc - b
-        KL = 1/2 (|D^-1/2 M|_F^2 + |D^-1/2 r|^2 - d) + sum_i log sigma_i - sum_i log L_ii
+    M = W L        r = W loc - b
+    KL = 1/2 (|D^-1/2 M|_F^2 + |D^-1/2 r|^2 - d) + sum_i log sigma_i - sum_i log L_ii
     """
     A = jac.tril(-1)
-    inv_var = torch.exp(-2 * log_sigma)
     residual = loc - (A @ loc.unsqueeze(-1)).squeeze(-1) - offset
-    if scale is not None:
-        spread = scale.square() + (A.square() @ scale.square().unsqueeze(-1)).squeeze(-1)  # |M_i|^2
-        log_det = scale.log().sum(-1)
+    if factor.dim() == 2:
+        variance = factor.square()
+        spread = variance + (A.square() @ variance.unsqueeze(-1)).squeeze(-1)  # |M_i|^2
+        log_det = factor.log().sum(-1)
     else:
-        assert scale_tril is not None
-        L = scale_tril.tril()
+        L = factor.tril()
         spread = (L - A @ L).square().sum(-1)
         log_det = L.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    mahalanobis = (inv_var * (spread + residual.square())).sum(-1)
+    mahalanobis = (torch.exp(-2 * log_sigma) * (spread + residual.square())).sum(-1)
     return 0.5 * (mahalanobis - log_sigma.shape[-1]) + log_sigma.sum() - log_det

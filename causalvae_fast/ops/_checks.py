@@ -1,0 +1,92 @@
+"""The only place that validates arguments: wrong ones raise before any pointer is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+REDUCTIONS = ("none", "mean", "sum")
+
+
+def check_tensors(tensors: Mapping[str, object]) -> None:
+    """All arguments are tensors of one dtype, float32 or float64, on one device.
+
+    Raises:
+        TypeError: if an argument is not a tensor or has another dtype.
+        ValueError: if the devices differ.
+    """
+    first_name: str | None = None
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
+        if first_name is None:
+            first_name, first = name, tensor
+            if tensor.dtype not in (torch.float32, torch.float64):
+                raise TypeError(f"{name} must be float32 or float64, got {tensor.dtype}")
+        elif tensor.dtype != first.dtype:
+            raise TypeError(
+                f"{name} has dtype {tensor.dtype}, but {first_name} has {first.dtype}: convert one of them"
+            )
+        elif tensor.device != first.device:
+            raise ValueError(
+                f"{name} is on {tensor.device}, but {first_name} is on {first.device}: move one of them"
+            )
+
+
+def check_shape(name: str, tensor: Tensor, *shapes: tuple[int, ...]) -> None:
+    """The tensor has one of the shapes.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if tuple(tensor.shape) not in shapes:
+        expected = " or ".join(str(shape) for shape in shapes)
+        raise ValueError(f"{name} must have shape {expected}, got {tuple(tensor.shape)}")
+
+
+def check_matrix(name: str, tensor: Tensor, columns: str = "d") -> tuple[int, int]:
+    """The tensor has shape (B, d) with d >= 1; returns B and d.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if tensor.dim() != 2 or tensor.shape[1] < 1:
+        raise ValueError(f"{name} must have shape (B, {columns}), got {tuple(tensor.shape)}")
+    return tensor.shape[0], tensor.shape[1]
+
+
+def check_one_of(**arguments: object) -> None:
+    """Exactly one of the arguments is not None.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    given = [name for name, value in arguments.items() if value is not None]
+    if len(given) != 1:
+        raise ValueError(f"give exactly one of {' and '.join(arguments)}, got {' and '.join(given) or 'neither'}")
+
+
+def check_reduction(reduction: str) -> None:
+    """The reduction is a known one.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+
+
+def check_positive(name: str, values: Tensor) -> None:
+    """All values (B, d) are above 0. Reads them, so it is done only where the caller asks for it.
+
+    Raises:
+        ValueError: otherwise, with the first sample that has another one.
+    """
+    bad = ~(values > 0)
+    if bool(bad.any()):
+        sample, index = bad.nonzero()[0].tolist()
+        raise ValueError(
+            f"{name} must be above 0, got {values[sample, index].item()} for latent {index} of sample {sample}"
+        )

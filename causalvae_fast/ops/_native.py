@@ -1,0 +1,66 @@
+"""The compiled modules, loaded when they are first needed, and how tensors are handed to them."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor
+
+
+class NotBuiltError(RuntimeError):
+    """A compiled module cannot be used; the message says why, and the remedy."""
+
+
+@functools.cache
+def _load(name: str) -> ModuleType | ImportError:
+    try:
+        return importlib.import_module(f"causalvae_fast.{name}")
+    except ImportError as error:
+        return error
+
+
+def load(name: str) -> Any:
+    """The compiled module `name` ("_cpu" or "_cuda").
+
+    Raises:
+        NotBuiltError: if it was not built or cannot be loaded, with the loader's reason.
+    """
+    module = _load(name)
+    if isinstance(module, ImportError):
+        raise NotBuiltError(
+            f"the compiled module causalvae_fast.{name} cannot be loaded ({module}). "
+            "Reinstall the package, or run `make build` in a checkout"
+        ) from module
+    return module
+
+
+def cpu() -> Any:
+    """The module of the CPU kernels."""
+    return load("_cpu")
+
+
+def without_gaps(tensor: Tensor, event_dims: int) -> Tensor:
+    """The tensor, copied only if the elements of a sample's last `event_dims` dimensions have gaps between them.
+
+    The stride of the batch may be anything, so an expanded batch is never copied.
+    """
+    if tensor.is_contiguous():
+        return tensor
+    strides = tensor.stride()[tensor.dim() - event_dims :]
+    expected = (tensor.shape[-1], 1)[2 - event_dims :]
+    return tensor if strides == expected else tensor.contiguous()
+
+
+def address(tensor: Tensor | None) -> int:
+    """Address of the first element; 0 for None."""
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def batched_address(tensor: Tensor | None, event_dims: int) -> tuple[int, int]:
+    """Address and stride of the batch, 0 where the batch shares one row: Batched<T> in csrc/common/batched.h."""
+    if tensor is None:
+        return 0, 0
+    return tensor.data_ptr(), tensor.stride(0) if tensor.dim() > event_dims else 0

@@ -1,0 +1,61 @@
+"""The CPU backend of `sem_kl`: one call into the compiled kernels (csrc/ops/sem_kl)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from causalvae_fast.ops import _native
+from causalvae_fast.ops._native import address, batched_address, without_gaps
+
+
+def sem_kl_cpu(
+    jac: Tensor,  # (B, d, d) or (d, d)
+    offset: Tensor,  # (B, d) or (d,)
+    log_sigma: Tensor,  # (d,)
+    loc: Tensor,  # (B, d)
+    factor: Tensor,  # scale (B, d) or scale_tril (B, d, d)
+    *,
+    upstream: Tensor | None = None,  # (B,) or (): the gradient of the loss with respect to each KL
+    wanted: Sequence[bool] = (False,) * 5,  # for each input: compute its gradient
+    isa: str = "",  # the best one by default
+) -> tuple[Tensor, list[Tensor | None]]:
+    """The KL (B,), and the gradients asked for, shaped as their inputs; in one pass."""
+    batch, d = loc.shape
+    full = factor.dim() == 3
+    shared_jac, shared_offset = jac.dim() == 2, offset.dim() == 1
+    jac = without_gaps(jac, 2)
+    offset = without_gaps(offset, 1)
+    log_sigma = without_gaps(log_sigma, 1)
+    loc = without_gaps(loc, 1)
+    factor = without_gaps(factor, 2 if full else 1)
+
+    value = torch.empty(batch, dtype=loc.dtype)
+    inputs = (jac, offset, log_sigma, loc, factor)
+    grads = [torch.empty(t.shape, dtype=t.dtype) if w else None for t, w in zip(inputs, wanted, strict=True)]
+    kernel = _native.cpu().sem_kl_float32 if loc.dtype == torch.float32 else _native.cpu().sem_kl_float64
+    kernel(
+        batch,
+        d,
+        batched_address(jac, 2),
+        shared_jac,
+        batched_address(offset, 1),
+        shared_offset,
+        log_sigma.data_ptr(),
+        batched_address(loc, 1),
+        batched_address(None if full else factor, 1),
+        batched_address(factor if full else None, 2),
+        batched_address(upstream, 0),
+        value.data_ptr(),
+        address(grads[0]),
+        address(grads[1]),
+        address(grads[2]),
+        address(grads[3]),
+        0 if full else address(grads[4]),
+        address(grads[4]) if full else 0,
+        torch.get_num_threads(),
+        isa,
+    )
+    return value, grads

@@ -1,0 +1,29 @@
+// The loop over the batch.
+#pragma once
+
+#include <cstdint>
+
+namespace cvf {
+
+// How many threads a loop of `items` equal pieces, `work` elementary operations in all, is worth. At most
+// `requested`; one in a forked child, since a GNU OpenMP pool does not survive a fork.
+int threads_for(int64_t items, double work, int requested);
+
+// Whether the library was built with OpenMP.
+bool has_openmp();
+
+// Runs body(context, thread, begin, end) on `threads` threads, which share [0, items) in contiguous pieces that
+// depend on `items` and `threads` only, so that sums over a thread's piece are the same in every run.
+void parallel_for(int64_t items, int threads, void (*body)(void*, int, int64_t, int64_t), void* context);
+
+template <class Body>
+void parallel_for(int64_t items, int threads, Body& body) {
+  parallel_for(
+      items, threads,
+      [](void* context, int thread, int64_t begin, int64_t end) {
+        (*static_cast<Body*>(context))(thread, begin, end);
+      },
+      &body);
+}
+
+}  // namespace cvf

@@ -1,0 +1,150 @@
+// Vectors of the widest register of the instruction set that this file is compiled for.
+//
+// Kernels are compiled once per instruction set. Everything here stands in the namespace of that set, so that
+// the linker never merges a function compiled for AVX-512 with its twin for an older machine.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#ifndef CVF_ISA
+#error "define CVF_ISA as the instruction set that this translation unit is compiled for"
+#endif
+
+#define CVF_INLINE inline __attribute__((always_inline))
+
+namespace cvf::CVF_ISA {
+
+#if defined(__AVX512F__)
+inline constexpr int kVectorBytes = 64;
+inline constexpr bool kManyRegisters = true;
+#elif defined(__AVX__)
+inline constexpr int kVectorBytes = 32;
+inline constexpr bool kManyRegisters = false;
+#else
+inline constexpr int kVectorBytes = 16;
+inline constexpr bool kManyRegisters = false;
+#endif
+
+template <class T>
+struct Simd;
+
+template <>
+struct Simd<float> {
+  using Vec = float __attribute__((vector_size(kVectorBytes)));
+  using Unaligned = float __attribute__((vector_size(kVectorBytes), aligned(alignof(float)), may_alias));
+  using Int = int32_t __attribute__((vector_size(kVectorBytes)));
+  static constexpr int kLanes = kVectorBytes / 4;
+  static constexpr int kMantissaBits = 23;
+  static constexpr int32_t kMantissaMask = 0x7fffff;
+  static constexpr int32_t kExponentBias = 127;
+};
+
+template <>
+struct Simd<double> {
+  using Vec = double __attribute__((vector_size(kVectorBytes)));
+  using Unaligned = double __attribute__((vector_size(kVectorBytes), aligned(alignof(double)), may_alias));
+  using Int = int64_t __attribute__((vector_size(kVectorBytes)));
+  static constexpr int kLanes = kVectorBytes / 8;
+  static constexpr int kMantissaBits = 52;
+  static constexpr int64_t kMantissaMask = 0xfffffffffffff;
+  static constexpr int64_t kExponentBias = 1023;
+};
+
+template <class T>
+using Vec = typename Simd<T>::Vec;
+
+template <class T>
+inline constexpr int kLanes = Simd<T>::kLanes;
+
+template <class T>
+CVF_INLINE Vec<T> load(const T* p) {
+  return *reinterpret_cast<const typename Simd<T>::Unaligned*>(p);
+}
+
+template <class T>
+CVF_INLINE void store(T* p, Vec<T> v) {
+  *reinterpret_cast<typename Simd<T>::Unaligned*>(p) = v;
+}
+
+template <class T>
+CVF_INLINE Vec<T> broadcast(T x) {
+  return x - Vec<T>{};
+}
+
+// The first `count` lanes from p, the others zero. Reads nothing behind p + count.
+template <class T>
+CVF_INLINE Vec<T> load_partial(const T* p, int64_t count) {
+  Vec<T> v{};
+  for (int64_t lane = 0; lane < count; ++lane) v[lane] = p[lane];
+  return v;
+}
+
+template <class T>
+CVF_INLINE void store_partial(T* p, Vec<T> v, int64_t count) {
+  for (int64_t lane = 0; lane < count; ++lane) p[lane] = v[lane];
+}
+
+// The first `count` lanes of v, the others zero, whatever they hold.
+template <class T>
+CVF_INLINE Vec<T> keep_first(Vec<T> v, int64_t count) {
+  using Int = typename Simd<T>::Int;
+  Int lane;
+  for (int i = 0; i < kLanes<T>; ++i) lane[i] = i;
+  return reinterpret_cast<Vec<T>>(reinterpret_cast<Int>(v) & (lane < static_cast<decltype(lane[0] + 0)>(count)));
+}
+
+template <class T>
+CVF_INLINE T sum_lanes(Vec<T> v) {
+  T lanes[kLanes<T>];
+  store(lanes, v);
+  for (int half = kLanes<T> / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+
+// Lane l of the result is lane index[l] of the 2 N lanes of a and b put together.
+template <class T, int... kIndex>
+CVF_INLINE Vec<T> shuffle(Vec<T> a, Vec<T> b) {
+#if defined(__clang__) || __GNUC__ >= 12
+  return __builtin_shufflevector(a, b, kIndex...);
+#else
+  return __builtin_shuffle(a, b, typename Simd<T>::Int{kIndex...});
+#endif
+}
+
+namespace detail {
+
+// One stage of the transposition: exchanges the off-diagonal blocks of size kHalf between a and b.
+template <class T, int kHalf, int... kLane>
+CVF_INLINE void exchange(Vec<T>& a, Vec<T>& b, std::integer_sequence<int, kLane...>) {
+  constexpr int n = kLanes<T>;
+  const Vec<T> top = shuffle<T, ((kLane & kHalf) ? n + kLane - kHalf : kLane)...>(a, b);
+  const Vec<T> bottom = shuffle<T, ((kLane & kHalf) ? n + kLane : kLane + kHalf)...>(a, b);
+  a = top;
+  b = bottom;
+}
+
+template <class T, int kHalf>
+CVF_INLINE void transpose_from(Vec<T> (&rows)[kLanes<T>]) {
+  if constexpr (kHalf > 0) {
+    for (int i = 0; i < kLanes<T>; ++i) {
+      if ((i & kHalf) == 0) {
+        exchange<T, kHalf>(rows[i], rows[i + kHalf], std::make_integer_sequence<int, kLanes<T>>{});
+      }
+    }
+    transpose_from<T, kHalf / 2>(rows);
+  }
+}
+
+}  // namespace detail
+
+// In place: lane l of row r and lane r of row l change places.
+template <class T>
+CVF_INLINE void transpose(Vec<T> (&rows)[kLanes<T>]) {
+  detail::transpose_from<T, kLanes<T> / 2>(rows);
+}
+
+}  // namespace cvf::CVF_ISA

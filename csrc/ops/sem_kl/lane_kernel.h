@@ -1,0 +1,315 @@
+// sem_kl for small d: samples across SIMD lanes, so that no lane idles however small d is.
+//
+// The matrices of a group of samples are transposed into vectors on the way in, and the gradients back on the way
+// out. In between, every scalar operation of the formula is one vector operation for the whole group.
+#pragma once
+
+#include "common/lanes.h"
+#include "common/log_product.h"
+#include "common/tile.h"
+#include "ops/sem_kl/terms.h"
+
+namespace cvf::sem_kl::CVF_ISA {
+
+// Working memory of one thread, and the computation on one group at a time. Matrices are (d, d) vectors, row-major.
+template <class T>
+class LaneKernel {
+  using V = Vec<T>;
+
+ public:
+  static int64_t group_size() { return kLanes<T>; }
+
+  LaneKernel(const Arguments<T>& args, const Noise<T>& noise)
+      : args_(args),
+        noise_(noise),
+        d_(args.d),
+        full_(args.scale_tril),
+        jac_(d_ * d_),
+        factor_(full_ ? d_ * d_ : d_),
+        scaled_(full_ ? d_ * d_ : d_),
+        gradient_(d_ * d_),
+        loc_(d_),
+        offset_(d_),
+        residual_(d_),
+        spread_(d_),
+        inverse_diagonal_(d_),
+        work_(d_),
+        jac_sum_(args.shared_jac ? d_ * d_ : 0),
+        offset_sum_(d_),
+        log_sigma_sum_(d_) {
+    // Upper triangles stay zero throughout.
+    for (int64_t i = 0; i < d_ * d_; ++i) gradient_[i] = V{};
+    if (full_) {
+      for (int64_t i = 0; i < d_ * d_; ++i) scaled_[i] = V{};
+    }
+    if (args.shared_jac) {
+      for (int64_t i = 0; i < d_; ++i) {
+        for (int64_t j = 0; j < d_; ++j) {
+          jac_[i * d_ + j] = j < i ? broadcast(args.jac.data[i * d_ + j]) : V{};
+          jac_sum_[i * d_ + j] = V{};
+        }
+      }
+    }
+    if (args.shared_offset) {
+      for (int64_t i = 0; i < d_; ++i) offset_[i] = broadcast(args.offset.data[i]);
+    }
+    for (int64_t i = 0; i < d_; ++i) offset_sum_[i] = log_sigma_sum_[i] = V{};
+  }
+
+  void run(LaneGroup group) {
+    load_group(group);
+    residual();
+    const V log_det = full_ ? full_spread() : diagonal_spread();
+    if (args_.value) write_value(group, log_det);
+    if (args_.wants_gradient()) {
+      load_upstream(group);
+      if (full_) {
+        full_gradients(group);
+      } else {
+        diagonal_gradients(group);
+      }
+      vector_gradients(group);
+    }
+  }
+
+  // Adds what has been summed over samples to a thread's totals.
+  void flush(SharedSums<T>& sums, int thread) {
+    for (int64_t i = 0; i < d_; ++i) {
+      sums.offset(thread)[i] += static_cast<double>(take_sum(offset_sum_[i]));
+      sums.log_sigma(thread)[i] += static_cast<double>(take_sum(log_sigma_sum_[i]));
+    }
+    if (sums.sums_jac()) {
+      for (int64_t i = 0; i < d_; ++i) {
+        for (int64_t j = 0; j < i; ++j) sums.jac(thread)[i * d_ + j] += take_sum(jac_sum_[i * d_ + j]);
+      }
+      sums.flush_jac(thread);
+    }
+  }
+
+ private:
+  static constexpr int kTileRows = 2;
+  static constexpr int kTileColumns = 4;
+
+  static CVF_INLINE T take_sum(V& v) {
+    const T sum = sum_lanes<T>(v);
+    v = V{};
+    return sum;
+  }
+
+  void load_group(LaneGroup group) {
+    const int64_t square = d_ * d_;
+    if (!args_.shared_jac) {
+      gather_lanes(args_.jac, group, square, args_.jac.end(args_.batch, square), jac_.data());
+      for (int64_t i = 0; i < d_; ++i) {
+        for (int64_t j = i; j < d_; ++j) jac_[i * d_ + j] = V{};
+      }
+    }
+    if (!args_.shared_offset) {
+      gather_lanes(args_.offset, group, d_, args_.offset.end(args_.batch, d_), offset_.data());
+    }
+    gather_lanes(args_.loc, group, d_, args_.loc.end(args_.batch, d_), loc_.data());
+    if (full_) {
+      gather_lanes(args_.scale_tril, group, square, args_.scale_tril.end(args_.batch, square), factor_.data());
+      for (int64_t i = 0; i < d_; ++i) {
+        for (int64_t k = i + 1; k < d_; ++k) factor_[i * d_ + k] = V{};
+      }
+    } else {
+      gather_lanes(args_.scale, group, d_, args_.scale.end(args_.batch, d_), factor_.data());
+    }
+  }
+
+  // Lanes without a sample get 0, so that they add nothing to a sum.
+  void load_upstream(LaneGroup group) {
+    upstream_ = V{};
+    for (int64_t lane = 0; lane < group.count; ++lane) {
+      upstream_[lane] = *args_.upstream[group.first + lane];
+    }
+  }
+
+  // r = W loc - b
+  void residual() {
+    for (int64_t i = 0; i < d_; ++i) {
+      V sum = loc_[i] - offset_[i];
+      for (int64_t j = 0; j < i; ++j) sum -= jac_[i * d_ + j] * loc_[j];
+      residual_[i] = sum;
+    }
+  }
+
+  // M = W L, kept as D^-1 M; |M_i|^2; the logarithm of the determinant of L.
+  CVF_INLINE V full_spread() {
+    for (int64_t i = 0; i < d_; ++i) spread_[i] = V{};
+    for_tiles<kTileRows>(0, d_, [&](auto rows, int64_t i) {
+      for_tiles<kTileColumns>(0, i + rows, [&](auto columns, int64_t k) {
+        constexpr int kRows = rows, kColumns = columns;
+        V acc[kRows][kColumns];
+        for (int r = 0; r < kRows; ++r) {
+          for (int c = 0; c < kColumns; ++c) acc[r][c] = factor_[(i + r) * d_ + k + c];
+        }
+        multiply_tile<-1, T>(acc, Left<V>{&jac_[i * d_], d_, 1}, Right<T>{&factor_[k], d_, 1}, k, i + kRows - 1);
+        for (int r = 0; r < kRows; ++r) {
+          const T precision = noise_.precision(i + r);
+          for (int c = 0; c < kColumns; ++c) {
+            spread_[i + r] += acc[r][c] * acc[r][c];
+            scaled_[(i + r) * d_ + k + c] = precision * acc[r][c];
+          }
+        }
+      });
+    });
+    return diagonal_log_det(d_ + 1);
+  }
+
+  // |M_i|^2 = s_i^2 + sum_j A_ij^2 s_j^2; `scaled_` holds s_j^2.
+  CVF_INLINE V diagonal_spread() {
+    for (int64_t j = 0; j < d_; ++j) scaled_[j] = factor_[j] * factor_[j];
+    for (int64_t i = 0; i < d_; ++i) {
+      V sum = scaled_[i];
+      for (int64_t j = 0; j < i; ++j) sum += jac_[i * d_ + j] * jac_[i * d_ + j] * scaled_[j];
+      spread_[i] = sum;
+    }
+    return diagonal_log_det(1);
+  }
+
+  CVF_INLINE V diagonal_log_det(int64_t step) {
+    LogProduct<T> product;
+    for (int64_t i = 0; i < d_; ++i) {
+      product.multiply(factor_[i * step]);
+      inverse_diagonal_[i] = T(1) / factor_[i * step];
+    }
+    V log_det;
+    for (int lane = 0; lane < kLanes<T>; ++lane) log_det[lane] = static_cast<T>(product.log(lane));
+    return log_det;
+  }
+
+  CVF_INLINE void write_value(LaneGroup group, V log_det) {
+    V mahalanobis{};
+    for (int64_t i = 0; i < d_; ++i) {
+      mahalanobis += noise_.precision(i) * (spread_[i] + residual_[i] * residual_[i]);
+    }
+    const V value = T(0.5) * (mahalanobis - static_cast<T>(d_)) + (static_cast<T>(noise_.log_det) - log_det);
+    store_partial<T>(args_.value + group.first, value, group.count);
+  }
+
+  void full_gradients(LaneGroup group) {
+    if (args_.grad_scale_tril) {
+      scale_tril_gradient();
+      scatter_lanes<T>(gradient_.data(), group, d_ * d_, args_.grad_scale_tril);
+    }
+    if (args_.grad_jac) {
+      full_jac_gradient();
+      write_jac_gradient(group);
+    }
+  }
+
+  // dL = g (W^T D^-1 M - diag(1 / L_ii))
+  void scale_tril_gradient() {
+    for_tiles<kTileRows>(0, d_, [&](auto rows, int64_t j) {
+      for_tiles<kTileColumns>(0, j + rows, [&](auto columns, int64_t k) {
+        constexpr int kRows = rows, kColumns = columns;
+        V acc[kRows][kColumns];
+        for (int r = 0; r < kRows; ++r) {
+          for (int c = 0; c < kColumns; ++c) acc[r][c] = scaled_[(j + r) * d_ + k + c];
+        }
+        multiply_tile<-1, T>(acc, Left<V>{&jac_[j], 1, d_}, Right<T>{&scaled_[k], d_, 1}, j + 1, d_);
+        for (int r = 0; r < kRows; ++r) {
+          for (int c = 0; c < kColumns; ++c) {
+            if (k + c <= j + r) gradient_[(j + r) * d_ + k + c] = upstream_ * acc[r][c];
+          }
+        }
+      });
+      for (int r = 0; r < rows; ++r) gradient_[(j + r) * (d_ + 1)] -= upstream_ * inverse_diagonal_[j + r];
+    });
+  }
+
+  // dA = -g (D^-1 M L^T + D^-1 r loc^T), below the diagonal.
+  void full_jac_gradient() {
+    for_tiles<kTileRows>(0, d_, [&](auto rows, int64_t i) {
+      for_tiles<kTileColumns>(0, i + rows, [&](auto columns, int64_t j) {
+        constexpr int kRows = rows, kColumns = columns;
+        V acc[kRows][kColumns];
+        for (int r = 0; r < kRows; ++r) {
+          for (int c = 0; c < kColumns; ++c) {
+            acc[r][c] = noise_.precision(i + r) * residual_[i + r] * loc_[j + c];
+          }
+        }
+        multiply_tile<1, T>(acc, Left<V>{&scaled_[i * d_], d_, 1}, Right<T>{&factor_[j * d_], 1, d_}, 0,
+                            j + kColumns);
+        for (int r = 0; r < kRows; ++r) {
+          for (int c = 0; c < kColumns; ++c) {
+            if (j + c < i + r) gradient_[(i + r) * d_ + j + c] = -upstream_ * acc[r][c];
+          }
+        }
+      });
+      for (int r = 0; r < rows; ++r) gradient_[(i + r) * (d_ + 1)] = V{};
+    });
+  }
+
+  // The same for L = diag(s), where D^-1 M L^T = -D^-1 A diag(s^2) below the diagonal; and
+  // ds_j = g (s_j sum_i W_ij^2 / sigma_i^2 - 1 / s_j).
+  void diagonal_gradients(LaneGroup group) {
+    for (int64_t j = 0; j < d_; ++j) work_[j] = broadcast(noise_.precision(j));
+    for (int64_t i = 0; i < d_; ++i) {
+      const T precision = noise_.precision(i);
+      const V weight = upstream_ * precision;
+      for (int64_t j = 0; j < i; ++j) {
+        const V a = jac_[i * d_ + j];
+        work_[j] += precision * a * a;
+        gradient_[i * d_ + j] = weight * (a * scaled_[j] - residual_[i] * loc_[j]);
+      }
+    }
+    if (args_.grad_jac) write_jac_gradient(group);
+    if (args_.grad_scale) {
+      for (int64_t j = 0; j < d_; ++j) {
+        work_[j] = upstream_ * (factor_[j] * work_[j] - inverse_diagonal_[j]);
+      }
+      scatter_lanes<T>(work_.data(), group, d_, args_.grad_scale);
+    }
+  }
+
+  void write_jac_gradient(LaneGroup group) {
+    if (args_.shared_jac) {
+      for (int64_t i = 0; i < d_; ++i) {
+        for (int64_t j = 0; j < i; ++j) jac_sum_[i * d_ + j] += gradient_[i * d_ + j];
+      }
+    } else {
+      scatter_lanes<T>(gradient_.data(), group, d_ * d_, args_.grad_jac);
+    }
+  }
+
+  // db = -g D^-1 r, dloc = g W^T D^-1 r, dlog_sigma_i = g (1 - (|M_i|^2 + r_i^2) / sigma_i^2)
+  void vector_gradients(LaneGroup group) {
+    for (int64_t i = 0; i < d_; ++i) {
+      const T precision = noise_.precision(i);
+      log_sigma_sum_[i] += upstream_ * (T(1) - precision * (spread_[i] + residual_[i] * residual_[i]));
+      residual_[i] = upstream_ * precision * residual_[i];
+    }
+    if (args_.grad_loc) {
+      for (int64_t j = 0; j < d_; ++j) {
+        V sum = residual_[j];
+        for (int64_t i = j + 1; i < d_; ++i) sum -= jac_[i * d_ + j] * residual_[i];
+        work_[j] = sum;
+      }
+      scatter_lanes<T>(work_.data(), group, d_, args_.grad_loc);
+    }
+    for (int64_t i = 0; i < d_; ++i) {
+      residual_[i] = -residual_[i];
+      offset_sum_[i] += residual_[i];
+    }
+    if (args_.grad_offset && !args_.shared_offset) {
+      scatter_lanes<T>(residual_.data(), group, d_, args_.grad_offset);
+    }
+  }
+
+  const Arguments<T>& args_;
+  const Noise<T>& noise_;
+  const int64_t d_;
+  const bool full_;
+  V upstream_{};
+  Scratch<V> jac_;       // (d, d): A, zero on and above the diagonal
+  Scratch<V> factor_;    // (d, d): L, zero above the diagonal; or (d,): s
+  Scratch<V> scaled_;    // (d, d): D^-1 M; or (d,): s^2
+  Scratch<V> gradient_;  // (d, d): the gradient of L, then of A
+  Scratch<V> loc_, offset_, residual_, spread_, inverse_diagonal_, work_;  // (d,) each
+  Scratch<V> jac_sum_, offset_sum_, log_sigma_sum_;  // summed over the thread's samples since the last flush
+};
+
+}  // namespace cvf::sem_kl::CVF_ISA

@@ -1,0 +1,96 @@
+// What all kernels of sem_kl share: the parameters of the noise, and gradients that are summed over the batch.
+#pragma once
+
+#include <cmath>
+
+#include "common/scratch.h"
+#include "common/simd.h"
+#include "ops/sem_kl/sem_kl.h"
+
+namespace cvf::sem_kl::CVF_ISA {
+
+using namespace cvf::CVF_ISA;
+
+inline int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// The noise of the SEM: 1 / sigma_i^2 and sum_i log sigma_i.
+template <class T>
+class Noise {
+ public:
+  explicit Noise(const Arguments<T>& args) : precision_(args.d) {
+    for (int64_t i = 0; i < args.d; ++i) {
+      precision_[i] = static_cast<T>(std::exp(-2.0 * static_cast<double>(args.log_sigma[i])));
+      log_det += static_cast<double>(args.log_sigma[i]);
+    }
+  }
+
+  T precision(int64_t i) const { return precision_[i]; }
+
+  double log_det = 0;
+
+ private:
+  Scratch<T> precision_;  // (d,)
+};
+
+// Gradients of what the batch shares. Each thread adds to its own buffer in T and flushes it every few samples
+// into totals in double, so that the rounding error does not grow with the batch.
+template <class T>
+class SharedSums {
+ public:
+  SharedSums(const Arguments<T>& args, int threads, int64_t row)
+      : args_(args),
+        row_(row),
+        threads_(threads),
+        jac_(args.shared_jac && args.grad_jac ? threads * args.d * row : 0),
+        jac_total_(args.shared_jac && args.grad_jac ? threads * args.d * args.d : 0),
+        offset_total_(threads * args.d),
+        log_sigma_total_(threads * args.d) {
+    if (sums_jac()) {
+      for (int64_t i = 0; i < threads * args.d * row; ++i) jac_[i] = T(0);
+      for (int64_t i = 0; i < threads * args.d * args.d; ++i) jac_total_[i] = 0;
+    }
+    for (int64_t i = 0; i < threads * args.d; ++i) offset_total_[i] = log_sigma_total_[i] = 0;
+  }
+
+  bool sums_jac() const { return args_.shared_jac && args_.grad_jac; }
+
+  // (d, row): a thread's buffer for the gradient of a shared jac. Only what is below the diagonal counts.
+  T* jac(int thread) { return &jac_[thread * args_.d * row_]; }
+  // (d,): a thread's totals.
+  double* offset(int thread) { return &offset_total_[thread * args_.d]; }
+  double* log_sigma(int thread) { return &log_sigma_total_[thread * args_.d]; }
+
+  void flush_jac(int thread) {
+    T* buffer = jac(thread);
+    double* total = &jac_total_[thread * args_.d * args_.d];
+    for (int64_t i = 0; i < args_.d; ++i) {
+      for (int64_t j = 0; j < i; ++j) total[i * args_.d + j] += static_cast<double>(buffer[i * row_ + j]);
+      for (int64_t j = 0; j < row_; ++j) buffer[i * row_ + j] = T(0);
+    }
+  }
+
+  // Adds up the threads, in their order, into the outputs.
+  void write() const {
+    const int64_t d = args_.d;
+    if (sums_jac()) reduce(jac_total_, d * d, args_.grad_jac);
+    if (args_.shared_offset && args_.grad_offset) reduce(offset_total_, d, args_.grad_offset);
+    if (args_.grad_log_sigma) reduce(log_sigma_total_, d, args_.grad_log_sigma);
+  }
+
+ private:
+  void reduce(const Scratch<double>& totals, int64_t count, T* out) const {
+    for (int64_t i = 0; i < count; ++i) {
+      double sum = 0;
+      for (int thread = 0; thread < threads_; ++thread) sum += totals[thread * count + i];
+      out[i] = static_cast<T>(sum);
+    }
+  }
+
+  const Arguments<T>& args_;
+  int64_t row_;
+  int threads_;
+  Scratch<T> jac_;
+  Scratch<double> jac_total_, offset_total_, log_sigma_total_;
+};
+
+}  // namespace cvf::sem_kl::CVF_ISA

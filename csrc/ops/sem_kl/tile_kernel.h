@@ -1,0 +1,263 @@
+// sem_kl for a full posterior and large d: one sample at a time, its triangular products in register tiles.
+//
+// The lower triangles are copied into padded buffers with zeros above the diagonal, so that tiles on the diagonal
+// need no masks; tiles above it are never visited.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+
+#include "common/log_product.h"
+#include "common/tile.h"
+#include "ops/sem_kl/terms.h"
+
+namespace cvf::sem_kl::CVF_ISA {
+
+template <class T>
+class TileKernel {
+  using V = Vec<T>;
+  static constexpr int kWidth = kLanes<T>;
+  static constexpr int kTileRows = kManyRegisters ? 8 : 4;
+  static constexpr int kTileColumns = 2;  // in vectors
+
+ public:
+  // Elements between the rows of a padded (d, d) matrix: an odd number of vectors, since rows a large power of two
+  // apart would compete for the same lines of the cache.
+  static int64_t padded_row(int64_t d) {
+    const int64_t vectors = round_up(d, kWidth) / kWidth;
+    return (vectors + 1 - vectors % 2) * kWidth;
+  }
+
+  TileKernel(const Arguments<T>& args, const Noise<T>& noise)
+      : args_(args),
+        noise_(noise),
+        d_(args.d),
+        row_(padded_row(args.d)),
+        panels_(round_up(args.d, kWidth) / kWidth),
+        jac_(d_ * row_),
+        factor_(d_ * row_),
+        transposed_(row_ * row_),
+        scaled_(d_ * row_),
+        loc_(row_),
+        residual_(row_),
+        grad_loc_(row_),
+        spread_(d_) {
+    if (args.shared_jac) copy_triangle(args.jac.data, 0, jac_.data());
+    for (int64_t i = 0; i < row_; ++i) loc_[i] = T(0);
+  }
+
+  // `jac_sum` (d, padded_row) takes the gradient of a shared jac; `offset_sum` and `log_sigma_sum` (d,) the others
+  // that the batch shares.
+  void run(int64_t sample, T* jac_sum, double* offset_sum, double* log_sigma_sum) {
+    load_sample(sample);
+    residual(sample);
+    multiply_by_w();
+    if (args_.value) args_.value[sample] = value();
+    if (!args_.wants_gradient()) return;
+
+    const T upstream = *args_.upstream[sample];
+    if (args_.grad_scale_tril) scale_tril_gradient(upstream, args_.grad_scale_tril + sample * d_ * d_);
+    for (int64_t i = 0; i < d_; ++i) {
+      const T spread = sum_lanes<T>(spread_[i]) + residual_[i] * residual_[i];
+      log_sigma_sum[i] += static_cast<double>(upstream * (T(1) - noise_.precision(i) * spread));
+      residual_[i] *= upstream * noise_.precision(i);
+    }
+    if (args_.grad_jac) {
+      transpose_factor();
+      jac_gradient(upstream, sample, jac_sum);
+    }
+    if (args_.grad_loc) loc_gradient(args_.grad_loc + sample * d_);
+    for (int64_t i = 0; i < d_; ++i) offset_sum[i] -= static_cast<double>(residual_[i]);
+    if (args_.grad_offset && !args_.shared_offset) {
+      for (int64_t i = 0; i < d_; ++i) args_.grad_offset[sample * d_ + i] = -residual_[i];
+    }
+  }
+
+ private:
+  void copy_triangle(const T* matrix, int64_t diagonal, T* out) const {
+    for (int64_t i = 0; i < d_; ++i) {
+      const int64_t length = i + diagonal;
+      std::memcpy(out + i * row_, matrix + i * d_, static_cast<size_t>(length) * sizeof(T));
+      std::memset(out + i * row_ + length, 0, static_cast<size_t>(row_ - length) * sizeof(T));
+    }
+  }
+
+  void load_sample(int64_t sample) {
+    if (!args_.shared_jac) copy_triangle(args_.jac[sample], 0, jac_.data());
+    copy_triangle(args_.scale_tril[sample], 1, factor_.data());
+    std::memcpy(loc_.data(), args_.loc[sample], static_cast<size_t>(d_) * sizeof(T));
+  }
+
+  const V* vectors(const Scratch<T>& matrix, int64_t row) const {
+    return reinterpret_cast<const V*>(matrix.data() + row * row_);
+  }
+
+  // r = W loc - b
+  void residual(int64_t sample) {
+    const T* offset = args_.offset[sample];
+    for (int64_t i = 0; i < d_; ++i) {
+      V sum{};
+      for (int64_t j = 0; j < i; j += kWidth) sum += load_at(jac_, i, j) * load(&loc_[j]);
+      residual_[i] = loc_[i] - sum_lanes<T>(sum) - offset[i];
+    }
+  }
+
+  CVF_INLINE V load_at(const Scratch<T>& matrix, int64_t i, int64_t j) const {
+    return load(&matrix[i * row_ + j]);
+  }
+
+  // M = W L, kept as D^-1 M, and |M_i|^2.
+  void multiply_by_w() {
+    for (int64_t i = 0; i < d_; ++i) spread_[i] = V{};
+    for_tiles<kTileColumns>(0, panels_, [&](auto columns, int64_t panel) {
+      constexpr int kColumns = columns;
+      const int64_t k = panel * kWidth;
+      const Right<T> right{vectors(factor_, 0) + panel, row_ / kWidth, 1};
+      for_tiles<kTileRows>(k, d_, [&](auto rows, int64_t i) {
+        constexpr int kRows = rows;
+        V acc[kRows][kColumns];
+        load_tile(factor_, i, k, acc);
+        multiply_tile<-1, T>(acc, Left<T>{&jac_[i * row_], row_, 1}, right, k, i + kRows - 1);
+        for (int r = 0; r < kRows; ++r) {
+          const T precision = noise_.precision(i + r);
+          for (int c = 0; c < kColumns; ++c) {
+            spread_[i + r] += acc[r][c] * acc[r][c];
+            store(&scaled_[(i + r) * row_ + k + c * kWidth], precision * acc[r][c]);
+          }
+        }
+      });
+    });
+  }
+
+  template <int kRows, int kColumns>
+  CVF_INLINE void load_tile(const Scratch<T>& matrix, int64_t i, int64_t k, V (&acc)[kRows][kColumns]) const {
+    for (int r = 0; r < kRows; ++r) {
+      for (int c = 0; c < kColumns; ++c) acc[r][c] = load_at(matrix, i + r, k + c * kWidth);
+    }
+  }
+
+  T value() const {
+    double mahalanobis = 0;
+    for (int64_t i = 0; i < d_; ++i) {
+      const double spread = static_cast<double>(sum_lanes<T>(spread_[i]) + residual_[i] * residual_[i]);
+      mahalanobis += static_cast<double>(noise_.precision(i)) * spread;
+    }
+    LogProduct<T> product;
+    for (int64_t i = 0; i < d_; i += kWidth) {
+      V diagonal = V{} + T(1);
+      for (int64_t lane = 0; lane < kWidth && i + lane < d_; ++lane) {
+        diagonal[lane] = factor_[(i + lane) * (row_ + 1)];
+      }
+      product.multiply(diagonal);
+    }
+    double log_det = 0;
+    for (int lane = 0; lane < kWidth; ++lane) log_det += product.log(lane);
+    return static_cast<T>(0.5 * (mahalanobis - static_cast<double>(d_)) + noise_.log_det - log_det);
+  }
+
+  // dL = g (W^T D^-1 M - diag(1 / L_ii)), into out (d, d).
+  void scale_tril_gradient(T upstream, T* out) {
+    for_tiles<kTileColumns>(0, panels_, [&](auto columns, int64_t panel) {
+      constexpr int kColumns = columns;
+      const int64_t k = panel * kWidth;
+      const Right<T> right{vectors(scaled_, 0) + panel, row_ / kWidth, 1};
+      for_tiles<kTileRows>(k, d_, [&](auto rows, int64_t j) {
+        constexpr int kRows = rows;
+        V acc[kRows][kColumns];
+        load_tile(scaled_, j, k, acc);
+        multiply_tile<-1, T>(acc, Left<T>{&jac_[j], 1, row_}, right, j + 1, d_);
+        for (int r = 0; r < kRows; ++r) {
+          store_row(acc[r], upstream, out + (j + r) * d_, k, j + r + 1);
+        }
+      });
+    });
+    for (int64_t i = 0; i < d_; ++i) out[i * (d_ + 1)] -= upstream / factor_[i * (row_ + 1)];
+  }
+
+  // Row of an output matrix: scale * acc at columns k and following, zero from column `length` on. The zeros are
+  // written by the panel that holds the diagonal.
+  template <int kColumns>
+  CVF_INLINE void store_row(const V (&acc)[kColumns], T scale, T* row, int64_t k, int64_t length) const {
+    for (int c = 0; c < kColumns; ++c) {
+      const int64_t column = k + c * kWidth;
+      if (column + kWidth <= length) {
+        store(row + column, scale * acc[c]);
+      } else if (column < length) {
+        store_partial<T>(row + column, scale * acc[c], length - column);
+      }
+    }
+    if (length <= k + kColumns * kWidth) std::memset(row + length, 0, static_cast<size_t>(d_ - length) * sizeof(T));
+  }
+
+  // L^T, zero below the diagonal.
+  void transpose_factor() {
+    for (int64_t j = 0; j < d_; j += kWidth) {
+      for (int64_t k = 0; k <= j; k += kWidth) {
+        V block[kWidth];
+        for (int r = 0; r < kWidth; ++r) block[r] = j + r < d_ ? load_at(factor_, j + r, k) : V{};
+        transpose<T>(block);
+        for (int r = 0; r < kWidth; ++r) store(&transposed_[(k + r) * row_ + j], block[r]);
+      }
+    }
+    const int64_t end = round_up(d_, kWidth);
+    for (int64_t k = kWidth; k < end; ++k) {
+      std::memset(&transposed_[k * row_], 0, static_cast<size_t>(k / kWidth * kWidth) * sizeof(T));
+    }
+  }
+
+  // dA = -g (D^-1 M L^T + D^-1 r loc^T) below the diagonal; residual_ holds g D^-1 r.
+  void jac_gradient(T upstream, int64_t sample, T* jac_sum) {
+    for_tiles<kTileColumns>(0, panels_, [&](auto columns, int64_t panel) {
+      constexpr int kColumns = columns;
+      const int64_t j = panel * kWidth;
+      const int64_t end = std::min(j + kColumns * kWidth, d_);
+      const Right<T> right{vectors(transposed_, 0) + panel, row_ / kWidth, 1};
+      for_tiles<kTileRows>(j, d_, [&](auto rows, int64_t i) {
+        constexpr int kRows = rows;
+        V acc[kRows][kColumns] = {};
+        multiply_tile<1, T>(acc, Left<T>{&scaled_[i * row_], row_, 1}, right, 0, end);
+        for (int r = 0; r < kRows; ++r) {
+          for (int c = 0; c < kColumns; ++c) {
+            acc[r][c] = upstream * acc[r][c] + residual_[i + r] * load(&loc_[j + c * kWidth]);
+          }
+          if (args_.shared_jac) {
+            for (int c = 0; c < kColumns; ++c) {
+              T* target = jac_sum + (i + r) * row_ + j + c * kWidth;
+              store(target, load(target) - acc[r][c]);
+            }
+          } else {
+            store_row(acc[r], T(-1), args_.grad_jac + (sample * d_ + i + r) * d_, j, i + r);
+          }
+        }
+      });
+    });
+  }
+
+  // dloc = g W^T D^-1 r; residual_ holds g D^-1 r.
+  void loc_gradient(T* out) {
+    for (int64_t j = 0; j < row_; ++j) grad_loc_[j] = j < d_ ? residual_[j] : T(0);
+    for (int64_t i = 1; i < d_; ++i) {
+      const V weight = broadcast(residual_[i]);
+      for (int64_t j = 0; j < i; j += kWidth) {
+        store(&grad_loc_[j], load(&grad_loc_[j]) - weight * load_at(jac_, i, j));
+      }
+    }
+    std::memcpy(out, grad_loc_.data(), static_cast<size_t>(d_) * sizeof(T));
+  }
+
+  const Arguments<T>& args_;
+  const Noise<T>& noise_;
+  const int64_t d_;
+  const int64_t row_;         // elements between rows of the buffers
+  const int64_t panels_;      // vectors that hold a row
+  Scratch<T> jac_;            // (d, row): A, zero on and above the diagonal
+  Scratch<T> factor_;         // (d, row): L, zero above the diagonal
+  Scratch<T> transposed_;     // (row, row): L^T
+  Scratch<T> scaled_;         // (d, row): D^-1 M
+  Scratch<T> loc_;            // (row,), padded with zeros
+  Scratch<T> residual_;       // (row,): r, then g D^-1 r
+  Scratch<T> grad_loc_;       // (row,)
+  Scratch<V> spread_;         // (d,): |M_i|^2, spread over lanes
+};
+
+}  // namespace cvf::sem_kl::CVF_ISA

@@ -1,0 +1,37 @@
+"""Builds the compiled core with CMake. Everything else is in pyproject.toml."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent.resolve()
+
+
+class CMakeBuild(build_ext):
+    """Runs CMake, which puts the modules where setuptools expects them.
+
+    The environment variable CAUSALVAE_FAST_CUDA (AUTO, ON or OFF) decides about the CUDA module.
+    """
+
+    def run(self) -> None:
+        package = Path(self.get_ext_fullpath("causalvae_fast._cpu")).parent.resolve()
+        build = Path(self.build_temp).resolve()
+        configure = [
+            *("cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja"),
+            f"-DPython_EXECUTABLE={sys.executable}",
+            f"-DCAUSALVAE_FAST_MODULE_DIR={package}",
+            f"-DCAUSALVAE_FAST_CUDA={os.environ.get('CAUSALVAE_FAST_CUDA', 'AUTO')}",
+        ]
+        subprocess.run(configure, check=True)
+        subprocess.run(["cmake", "--build", str(build)], check=True)
+
+
+setup(
+    # The sources are CMake's affair; the extension makes setuptools build a wheel for this platform.
+    ext_modules=[Extension("causalvae_fast._cpu", sources=[])],
+    cmdclass={"build_ext": CMakeBuild},
+)
