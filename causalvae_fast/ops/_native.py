@@ -7,6 +7,7 @@ import importlib
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -52,6 +53,21 @@ def without_gaps(tensor: Tensor, event_dims: int) -> Tensor:
     strides = tensor.stride()[tensor.dim() - event_dims :]
     expected = (tensor.shape[-1], 1)[2 - event_dims :]
     return tensor if strides == expected else tensor.contiguous()
+
+
+_POOLED_BYTES = 1 << 18
+
+
+def empty(shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """An uninitialised tensor on the CPU, float32 or float64.
+
+    The memory of a large one comes from a pool of the compiled module and goes back there when the tensor is
+    freed, so that the next call does not fault in its pages again (csrc/common/buffer_pool.h).
+    """
+    if shape.numel() * dtype.itemsize < _POOLED_BYTES:
+        return torch.empty(shape, dtype=dtype)
+    module = cpu()
+    return torch.from_numpy((module.empty_float32 if dtype == torch.float32 else module.empty_float64)(shape))
 
 
 def address(tensor: Tensor | None) -> int:

@@ -25,8 +25,8 @@ class LogProduct {
     const Int biased = biased_exponent(x);  // negative where x is, 0 where x is zero
     const Int regular = (biased > 0) & (biased < 2 * S::kExponentBias + 1);
 
-    const Vec<T> factor = regular ? with_zero_exponent(x) : one();   // in [1, 2)
-    const Vec<T> product = mantissa_ * factor;                       // in [1, 4)
+    const Vec<T> factor = regular ? with_zero_exponent(x) : one();  // in [1, 2)
+    const Vec<T> product = mantissa_ * factor;                      // in [1, 4)
     exponent_ += biased_exponent(product) - S::kExponentBias;
     exponent_ += regular & (biased - S::kExponentBias - (tiny & (S::kMantissaBits + 1)));
     mantissa_ = with_zero_exponent(product);

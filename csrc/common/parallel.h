@@ -20,9 +20,7 @@ template <class Body>
 void parallel_for(int64_t items, int threads, Body& body) {
   parallel_for(
       items, threads,
-      [](void* context, int thread, int64_t begin, int64_t end) {
-        (*static_cast<Body*>(context))(thread, begin, end);
-      },
+      [](void* context, int thread, int64_t begin, int64_t end) { (*static_cast<Body*>(context))(thread, begin, end); },
       &body);
 }
 

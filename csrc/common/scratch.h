@@ -2,23 +2,19 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
-#include <new>
 
+#include "common/buffer_pool.h"
 #include "common/simd.h"
 
 namespace cvf::CVF_ISA {
 
-// Uninitialised elements of T, aligned to a cache line, freed with the object.
+// Uninitialised elements of T, aligned to a cache line, given back with the object.
 template <class T>
 class Scratch {
  public:
-  explicit Scratch(int64_t count) {
-    const size_t bytes = (static_cast<size_t>(count) * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
-    data_ = static_cast<T*>(std::aligned_alloc(kAlignment, bytes == 0 ? kAlignment : bytes));
-    if (data_ == nullptr) throw std::bad_alloc();
-  }
-  ~Scratch() { std::free(data_); }
+  explicit Scratch(int64_t count)
+      : bytes_(static_cast<size_t>(count) * sizeof(T)), data_(static_cast<T*>(acquire_buffer(bytes_))) {}
+  ~Scratch() { release_buffer(data_, bytes_); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 
@@ -28,7 +24,7 @@ class Scratch {
   const T& operator[](int64_t i) const { return data_[i]; }
 
  private:
-  static constexpr size_t kAlignment = 64;
+  size_t bytes_;
   T* data_;
 };
 

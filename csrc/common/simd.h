@@ -8,6 +8,10 @@
 #include <cstring>
 #include <utility>
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 #ifndef CVF_ISA
 #error "define CVF_ISA as the instruction set that this translation unit is compiled for"
 #endif
@@ -68,6 +72,27 @@ CVF_INLINE void store(T* p, Vec<T> v) {
   *reinterpret_cast<typename Simd<T>::Unaligned*>(p) = v;
 }
 
+// Past the cache, for results too large to stay there: no line is read before it is written. p is aligned to a vector.
+// Call `finish_streaming` before another thread reads them.
+template <class T>
+CVF_INLINE void stream(T* p, Vec<T> v) {
+#if defined(__AVX512F__)
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(p), reinterpret_cast<__m512i>(v));
+#elif defined(__AVX__)
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(v));
+#elif defined(__SSE2__)
+  _mm_stream_si128(reinterpret_cast<__m128i*>(p), reinterpret_cast<__m128i>(v));
+#else
+  store(p, v);
+#endif
+}
+
+CVF_INLINE void finish_streaming() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
 template <class T>
 CVF_INLINE Vec<T> broadcast(T x) {
   return x - Vec<T>{};
@@ -93,16 +118,6 @@ CVF_INLINE Vec<T> keep_first(Vec<T> v, int64_t count) {
   Int lane;
   for (int i = 0; i < kLanes<T>; ++i) lane[i] = i;
   return reinterpret_cast<Vec<T>>(reinterpret_cast<Int>(v) & (lane < static_cast<decltype(lane[0] + 0)>(count)));
-}
-
-template <class T>
-CVF_INLINE T sum_lanes(Vec<T> v) {
-  T lanes[kLanes<T>];
-  store(lanes, v);
-  for (int half = kLanes<T> / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  }
-  return lanes[0];
 }
 
 // Lane l of the result is lane index[l] of the 2 N lanes of a and b put together.
@@ -140,6 +155,45 @@ CVF_INLINE void transpose_from(Vec<T> (&rows)[kLanes<T>]) {
 }
 
 }  // namespace detail
+
+namespace detail {
+
+template <class T, int kHalf>
+CVF_INLINE Vec<T> sum_rows_from(Vec<T> (&rows)[kLanes<T>]) {
+  if constexpr (kHalf == kLanes<T>) {
+    return rows[0];
+  } else {
+    for (int i = 0; i < kLanes<T>; i += 2 * kHalf) {
+      exchange<T, kHalf>(rows[i], rows[i + kHalf], std::make_integer_sequence<int, kLanes<T>>{});
+      rows[i] += rows[i + kHalf];
+    }
+    return sum_rows_from<T, 2 * kHalf>(rows);
+  }
+}
+
+template <class T, int kHalf>
+CVF_INLINE T sum_lanes_from(Vec<T> v) {
+  if constexpr (kHalf == 0) {
+    return v[0];
+  } else {
+    Vec<T> other = v;
+    exchange<T, kHalf>(v, other, std::make_integer_sequence<int, kLanes<T>>{});
+    return sum_lanes_from<T, kHalf / 2>(v + other);
+  }
+}
+
+}  // namespace detail
+
+// Lane r of the result is the sum of the lanes of row r. Destroys the rows.
+template <class T>
+CVF_INLINE Vec<T> sum_rows(Vec<T> (&rows)[kLanes<T>]) {
+  return detail::sum_rows_from<T, 1>(rows);
+}
+
+template <class T>
+CVF_INLINE T sum_lanes(Vec<T> v) {
+  return detail::sum_lanes_from<T, kLanes<T> / 2>(v);
+}
 
 // In place: lane l of row r and lane r of row l change places.
 template <class T>

@@ -179,7 +179,7 @@ def _value_and_gradients(wanted: Sequence[bool]) -> Callable[..., tuple[Tensor, 
             value = sem_kl_reference(*inputs)
             return (upstream * value).sum(), value
 
-        gradient = torch.func.grad(total, argnums, has_aux=True)
+        gradient: Callable[..., Any] = torch.func.grad(total, argnums, has_aux=True)
         found, value = gradient(*inputs)
         gradients = iter(found)
         return value, *(next(gradients) if want else value.new_empty(0) for want in wanted)

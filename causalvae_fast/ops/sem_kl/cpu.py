@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from causalvae_fast.ops import _native
-from causalvae_fast.ops._native import address, batched_address, without_gaps
+from causalvae_fast.ops._native import address, batched_address, empty, without_gaps
 
 
 def sem_kl_cpu(
@@ -34,7 +34,7 @@ def sem_kl_cpu(
 
     value = torch.empty(batch, dtype=loc.dtype)
     inputs = (jac, offset, log_sigma, loc, factor)
-    grads = [torch.empty(t.shape, dtype=t.dtype) if w else None for t, w in zip(inputs, wanted, strict=True)]
+    grads = [empty(t.shape, t.dtype) if w else None for t, w in zip(inputs, wanted, strict=True)]
     kernel = _native.cpu().sem_kl_float32 if loc.dtype == torch.float32 else _native.cpu().sem_kl_float64
     kernel(
         batch,

@@ -231,8 +231,7 @@ class LaneKernel {
             acc[r][c] = noise_.precision(i + r) * residual_[i + r] * loc_[j + c];
           }
         }
-        multiply_tile<1, T>(acc, Left<V>{&scaled_[i * d_], d_, 1}, Right<T>{&factor_[j * d_], 1, d_}, 0,
-                            j + kColumns);
+        multiply_tile<1, T>(acc, Left<V>{&scaled_[i * d_], d_, 1}, Right<T>{&factor_[j * d_], 1, d_}, 0, j + kColumns);
         for (int r = 0; r < kRows; ++r) {
           for (int c = 0; c < kColumns; ++c) {
             if (j + c < i + r) gradient_[(i + r) * d_ + j + c] = -upstream_ * acc[r][c];

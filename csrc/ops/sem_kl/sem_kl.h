@@ -20,13 +20,13 @@ struct Arguments {
   int64_t batch = 0;  // B
   int64_t d = 0;
 
-  Batched<T> jac;              // (B, d, d) or (d, d): A, read below the diagonal only
-  Batched<T> offset;           // (B, d) or (d,): b
+  Batched<T> jac;                // (B, d, d) or (d, d): A, read below the diagonal only
+  Batched<T> offset;             // (B, d) or (d,): b
   const T* log_sigma = nullptr;  // (d,)
-  Batched<T> loc;              // (B, d)
-  Batched<T> scale;            // (B, d): diagonal posterior, L = diag(scale)
-  Batched<T> scale_tril;       // (B, d, d): full posterior, L read on and below the diagonal only
-  Batched<T> upstream;         // (B,) or one number: the gradient of the loss with respect to each KL
+  Batched<T> loc;                // (B, d)
+  Batched<T> scale;              // (B, d): diagonal posterior, L = diag(scale)
+  Batched<T> scale_tril;         // (B, d, d): full posterior, L read on and below the diagonal only
+  Batched<T> upstream;           // (B,) or one number: the gradient of the loss with respect to each KL
   bool shared_jac = false;
   bool shared_offset = false;
 

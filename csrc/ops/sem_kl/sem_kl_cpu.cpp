@@ -68,6 +68,7 @@ void run_tiles(const Arguments<T>& args, const Noise<T>& noise, int requested_th
       }
       if (sums.sums_jac()) sums.flush_jac(thread);
     });
+    kernel.finish();
   };
   parallel_for(args.batch, threads, body);
   sums.write();

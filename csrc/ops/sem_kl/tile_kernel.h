@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "common/log_product.h"
+#include "common/output.h"
 #include "common/tile.h"
 #include "ops/sem_kl/terms.h"
 
@@ -17,8 +18,11 @@ template <class T>
 class TileKernel {
   using V = Vec<T>;
   static constexpr int kWidth = kLanes<T>;
-  static constexpr int kTileRows = kManyRegisters ? 8 : 4;
-  static constexpr int kTileColumns = 2;  // in vectors
+  static constexpr int kTileRows = 8;
+  static constexpr int kTileColumns = 1;  // in vectors
+  // Matrices up to this size are asked for one sample ahead; two of larger ones do not fit into the second level of
+  // the cache beside the working memory.
+  static constexpr int64_t kPrefetchedBytes = 64 << 10;
 
  public:
   // Elements between the rows of a padded (d, d) matrix: an odd number of vectors, since rows a large power of two
@@ -34,6 +38,8 @@ class TileKernel {
         d_(args.d),
         row_(padded_row(args.d)),
         panels_(round_up(args.d, kWidth) / kWidth),
+        jac_writer_(args.grad_jac, args.batch * args.d, args.d),
+        scale_tril_writer_(args.grad_scale_tril, args.batch * args.d, args.d),
         jac_(d_ * row_),
         factor_(d_ * row_),
         transposed_(row_ * row_),
@@ -41,8 +47,9 @@ class TileKernel {
         loc_(row_),
         residual_(row_),
         grad_loc_(row_),
-        spread_(d_) {
-    if (args.shared_jac) copy_triangle(args.jac.data, 0, jac_.data());
+        spread_(row_),
+        spread_lanes_(row_) {
+    if (args.shared_jac) copy_triangle(args.jac, 0, 0, jac_.data());
     for (int64_t i = 0; i < row_; ++i) loc_[i] = T(0);
   }
 
@@ -58,7 +65,7 @@ class TileKernel {
     const T upstream = *args_.upstream[sample];
     if (args_.grad_scale_tril) scale_tril_gradient(upstream, args_.grad_scale_tril + sample * d_ * d_);
     for (int64_t i = 0; i < d_; ++i) {
-      const T spread = sum_lanes<T>(spread_[i]) + residual_[i] * residual_[i];
+      const T spread = spread_[i] + residual_[i] * residual_[i];
       log_sigma_sum[i] += static_cast<double>(upstream * (T(1) - noise_.precision(i) * spread));
       residual_[i] *= upstream * noise_.precision(i);
     }
@@ -73,18 +80,44 @@ class TileKernel {
     }
   }
 
+  // To be called after the last sample.
+  void finish() const {
+    jac_writer_.finish();
+    scale_tril_writer_.finish();
+  }
+
  private:
-  void copy_triangle(const T* matrix, int64_t diagonal, T* out) const {
+  // Copies the lower triangle of matrix (d, d), the diagonal included or not, and zeros behind it. Reads nothing
+  // behind `end`. Asks for `next`, the same matrix of the sample to come, if there is one.
+  void copy_triangle(const T* matrix, const T* end, const T* next, int64_t diagonal, T* out) const {
     for (int64_t i = 0; i < d_; ++i) {
       const int64_t length = i + diagonal;
-      std::memcpy(out + i * row_, matrix + i * d_, static_cast<size_t>(length) * sizeof(T));
-      std::memset(out + i * row_ + length, 0, static_cast<size_t>(row_ - length) * sizeof(T));
+      const T* source = matrix + i * d_;
+      T* target = out + i * row_;
+      int64_t j = 0;
+      for (; j < length; j += kWidth) {
+        if (next) __builtin_prefetch(next + i * d_ + j, 0, 2);
+        if (j + kWidth <= length) {
+          store(target + j, load(source + j));
+        } else if (source + j + kWidth <= end) {
+          store(target + j, keep_first<T>(load(source + j), length - j));
+        } else {
+          store(target + j, load_partial(source + j, length - j));
+        }
+      }
+      for (; j < row_; j += kWidth) store(target + j, V{});
     }
   }
 
+  void copy_triangle(const Batched<T>& matrices, int64_t sample, int64_t diagonal, T* out) const {
+    const bool ahead = sample + 1 < args_.batch && d_ * d_ * static_cast<int64_t>(sizeof(T)) <= kPrefetchedBytes;
+    copy_triangle(matrices[sample], matrices.end(args_.batch, d_ * d_), ahead ? matrices[sample + 1] : nullptr,
+                  diagonal, out);
+  }
+
   void load_sample(int64_t sample) {
-    if (!args_.shared_jac) copy_triangle(args_.jac[sample], 0, jac_.data());
-    copy_triangle(args_.scale_tril[sample], 1, factor_.data());
+    if (!args_.shared_jac) copy_triangle(args_.jac, sample, 0, jac_.data());
+    copy_triangle(args_.scale_tril, sample, 1, factor_.data());
     std::memcpy(loc_.data(), args_.loc[sample], static_cast<size_t>(d_) * sizeof(T));
   }
 
@@ -95,20 +128,21 @@ class TileKernel {
   // r = W loc - b
   void residual(int64_t sample) {
     const T* offset = args_.offset[sample];
-    for (int64_t i = 0; i < d_; ++i) {
-      V sum{};
-      for (int64_t j = 0; j < i; j += kWidth) sum += load_at(jac_, i, j) * load(&loc_[j]);
-      residual_[i] = loc_[i] - sum_lanes<T>(sum) - offset[i];
+    for (int64_t i = 0; i < d_; i += kWidth) {
+      V rows[kWidth] = {};
+      for (int64_t r = 0; r < kWidth && i + r < d_; ++r) {
+        for (int64_t j = 0; j < i + r; j += kWidth) rows[r] += load_at(jac_, i + r, j) * load(&loc_[j]);
+      }
+      store(&residual_[i], load(&loc_[i]) - sum_rows<T>(rows));
     }
+    for (int64_t i = 0; i < d_; ++i) residual_[i] -= offset[i];
   }
 
-  CVF_INLINE V load_at(const Scratch<T>& matrix, int64_t i, int64_t j) const {
-    return load(&matrix[i * row_ + j]);
-  }
+  CVF_INLINE V load_at(const Scratch<T>& matrix, int64_t i, int64_t j) const { return load(&matrix[i * row_ + j]); }
 
   // M = W L, kept as D^-1 M, and |M_i|^2.
   void multiply_by_w() {
-    for (int64_t i = 0; i < d_; ++i) spread_[i] = V{};
+    for (int64_t i = 0; i < row_; ++i) spread_lanes_[i] = V{};
     for_tiles<kTileColumns>(0, panels_, [&](auto columns, int64_t panel) {
       constexpr int kColumns = columns;
       const int64_t k = panel * kWidth;
@@ -121,12 +155,17 @@ class TileKernel {
         for (int r = 0; r < kRows; ++r) {
           const T precision = noise_.precision(i + r);
           for (int c = 0; c < kColumns; ++c) {
-            spread_[i + r] += acc[r][c] * acc[r][c];
+            spread_lanes_[i + r] += acc[r][c] * acc[r][c];
             store(&scaled_[(i + r) * row_ + k + c * kWidth], precision * acc[r][c]);
           }
         }
       });
     });
+    for (int64_t i = 0; i < d_; i += kWidth) {
+      V rows[kWidth];
+      for (int r = 0; r < kWidth; ++r) rows[r] = spread_lanes_[i + r];
+      store(&spread_[i], sum_rows<T>(rows));
+    }
   }
 
   template <int kRows, int kColumns>
@@ -139,7 +178,7 @@ class TileKernel {
   T value() const {
     double mahalanobis = 0;
     for (int64_t i = 0; i < d_; ++i) {
-      const double spread = static_cast<double>(sum_lanes<T>(spread_[i]) + residual_[i] * residual_[i]);
+      const double spread = static_cast<double>(spread_[i] + residual_[i] * residual_[i]);
       mahalanobis += static_cast<double>(noise_.precision(i)) * spread;
     }
     LogProduct<T> product;
@@ -167,26 +206,27 @@ class TileKernel {
         load_tile(scaled_, j, k, acc);
         multiply_tile<-1, T>(acc, Left<T>{&jac_[j], 1, row_}, right, j + 1, d_);
         for (int r = 0; r < kRows; ++r) {
-          store_row(acc[r], upstream, out + (j + r) * d_, k, j + r + 1);
+          const int64_t diagonal = j + r - k;
+          for (int c = 0; c < kColumns; ++c) {
+            if (diagonal / kWidth == c) acc[r][c][diagonal % kWidth] -= T(1) / factor_[(j + r) * (row_ + 1)];
+          }
+          write_row(scale_tril_writer_, acc[r], upstream, out + (j + r) * d_, k, j + r + 1);
         }
       });
     });
-    for (int64_t i = 0; i < d_; ++i) out[i * (d_ + 1)] -= upstream / factor_[i * (row_ + 1)];
   }
 
-  // Row of an output matrix: scale * acc at columns k and following, zero from column `length` on. The zeros are
-  // written by the panel that holds the diagonal.
+  // scale * acc at columns k and following of an output row, zero from column `length` on. The panel that holds the
+  // diagonal also writes the zeros behind it.
   template <int kColumns>
-  CVF_INLINE void store_row(const V (&acc)[kColumns], T scale, T* row, int64_t k, int64_t length) const {
+  CVF_INLINE void write_row(const RowWriter<T>& writer, const V (&acc)[kColumns], T scale, T* row, int64_t k,
+                            int64_t length) const {
+    const int64_t end = k + kColumns * kWidth;
     for (int c = 0; c < kColumns; ++c) {
       const int64_t column = k + c * kWidth;
-      if (column + kWidth <= length) {
-        store(row + column, scale * acc[c]);
-      } else if (column < length) {
-        store_partial<T>(row + column, scale * acc[c], length - column);
-      }
+      if (column < d_) writer.write(row, column, keep_first<T>(scale * acc[c], length - column));
     }
-    if (length <= k + kColumns * kWidth) std::memset(row + length, 0, static_cast<size_t>(d_ - length) * sizeof(T));
+    if (length <= end) writer.write_zeros(row, end);
   }
 
   // L^T, zero below the diagonal.
@@ -226,7 +266,7 @@ class TileKernel {
               store(target, load(target) - acc[r][c]);
             }
           } else {
-            store_row(acc[r], T(-1), args_.grad_jac + (sample * d_ + i + r) * d_, j, i + r);
+            write_row(jac_writer_, acc[r], T(-1), args_.grad_jac + (sample * d_ + i + r) * d_, j, i + r);
           }
         }
       });
@@ -248,16 +288,18 @@ class TileKernel {
   const Arguments<T>& args_;
   const Noise<T>& noise_;
   const int64_t d_;
-  const int64_t row_;         // elements between rows of the buffers
-  const int64_t panels_;      // vectors that hold a row
-  Scratch<T> jac_;            // (d, row): A, zero on and above the diagonal
-  Scratch<T> factor_;         // (d, row): L, zero above the diagonal
-  Scratch<T> transposed_;     // (row, row): L^T
-  Scratch<T> scaled_;         // (d, row): D^-1 M
-  Scratch<T> loc_;            // (row,), padded with zeros
-  Scratch<T> residual_;       // (row,): r, then g D^-1 r
-  Scratch<T> grad_loc_;       // (row,)
-  Scratch<V> spread_;         // (d,): |M_i|^2, spread over lanes
+  const int64_t row_;     // elements between rows of the buffers
+  const int64_t panels_;  // vectors that hold a row
+  const RowWriter<T> jac_writer_, scale_tril_writer_;
+  Scratch<T> jac_;           // (d, row): A, zero on and above the diagonal
+  Scratch<T> factor_;        // (d, row): L, zero above the diagonal
+  Scratch<T> transposed_;    // (row, row): L^T
+  Scratch<T> scaled_;        // (d, row): D^-1 M
+  Scratch<T> loc_;           // (row,), padded with zeros
+  Scratch<T> residual_;      // (row,): r, then g D^-1 r
+  Scratch<T> grad_loc_;      // (row,)
+  Scratch<T> spread_;        // (row,): |M_i|^2
+  Scratch<V> spread_lanes_;  // (row,): the same, not yet summed over lanes
 };
 
 }  // namespace cvf::sem_kl::CVF_ISA

@@ -1,0 +1,108 @@
+#include "common/buffer_pool.h"
+
+#include <cstdlib>
+#include <mutex>
+#include <new>
+#include <vector>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+namespace cvf {
+namespace {
+
+constexpr size_t kCacheLine = 64;
+constexpr size_t kHugePage = size_t{2} << 20;
+constexpr size_t kSmallest = size_t{128} << 10;    // what malloc keeps in its heap anyway
+constexpr size_t kMostCached = size_t{512} << 20;  // of all buffers together
+
+struct Block {
+  void* data;
+  size_t bytes;
+};
+
+struct Pool {
+  std::mutex mutex;
+  std::vector<Block> free;  // oldest first
+  size_t bytes = 0;
+};
+
+// Never destroyed: tensors may outlive static objects.
+Pool& pool() {
+  static Pool* const instance = new Pool;
+  return *instance;
+}
+
+size_t round_up(size_t bytes, size_t multiple) { return (bytes + multiple - 1) / multiple * multiple; }
+
+void* allocate(size_t bytes) {
+  const bool huge = bytes >= kHugePage;
+  const size_t alignment = huge ? kHugePage : kCacheLine;
+  void* data = std::aligned_alloc(alignment, round_up(bytes == 0 ? 1 : bytes, alignment));
+  if (data == nullptr) throw std::bad_alloc();
+#ifdef __linux__
+  if (huge) madvise(data, round_up(bytes, alignment), MADV_HUGEPAGE);
+#endif
+  return data;
+}
+
+}  // namespace
+
+// The lock is only tried: whoever does not get it goes to malloc. So a child that was forked while another thread
+// held it cannot hang.
+void* acquire_buffer(size_t bytes) {
+  if (bytes >= kSmallest) {
+    Pool& p = pool();
+    const std::unique_lock lock(p.mutex, std::try_to_lock);
+    if (lock) {
+      for (size_t i = p.free.size(); i-- > 0;) {
+        if (p.free[i].bytes == bytes) {
+          void* data = p.free[i].data;
+          p.free.erase(p.free.begin() + static_cast<std::ptrdiff_t>(i));
+          p.bytes -= bytes;
+          return data;
+        }
+      }
+    }
+  }
+  return allocate(bytes);
+}
+
+void release_buffer(void* buffer, size_t bytes) noexcept {
+  if (buffer == nullptr) return;
+  if (bytes >= kSmallest && bytes <= kMostCached) {
+    Pool& p = pool();
+    const std::unique_lock lock(p.mutex, std::try_to_lock);
+    if (lock) {
+      size_t evicted = 0;
+      while (p.bytes + bytes > kMostCached) {
+        p.bytes -= p.free[evicted].bytes;
+        std::free(p.free[evicted++].data);
+      }
+      p.free.erase(p.free.begin(), p.free.begin() + static_cast<std::ptrdiff_t>(evicted));
+      try {
+        p.free.push_back({buffer, bytes});
+        p.bytes += bytes;
+        return;
+      } catch (const std::bad_alloc&) {
+        // No room to remember it: it goes back to the system.
+      }
+    }
+  }
+  std::free(buffer);
+}
+
+size_t cached_bytes() {
+  const std::lock_guard lock(pool().mutex);
+  return pool().bytes;
+}
+
+void release_cached_buffers() {
+  const std::lock_guard lock(pool().mutex);
+  for (const Block& block : pool().free) std::free(block.data);
+  pool().free.clear();
+  pool().bytes = 0;
+}
+
+}  // namespace cvf
