@@ -108,7 +108,7 @@ std::vector<std::string> isas() {
 
 std::map<std::string, std::string> build_info() {
   return {{"compiler", CVF_BUILD_COMPILER},
-          {"isas", CVF_BUILD_ISAS},
+          {"built_isas", CVF_BUILD_ISAS},
           {"openmp", cvf::has_openmp() ? "yes" : "no"},
           {"cuda", CVF_BUILD_CUDA}};
 }

@@ -1,0 +1,63 @@
+# make test: everything that must pass. make demo: the sprite experiment from nothing to its figures.
+# Both make their own environment in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(abspath $(BIN)):$(PATH)
+
+RUN ?= runs/sprites
+DEMO_ARGS ?=
+CPP := $(wildcard csrc/*/*.h csrc/*/*.cpp csrc/ops/*/*.h csrc/ops/*/*.cpp tests/csrc/*.h tests/csrc/*.cpp)
+PY := causalvae_fast tests bench examples setup.py
+
+.PHONY: env build test lint types test-cpp test-python demo bench format clean
+
+env: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt setup.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt setuptools wheel cmake ninja pybind11
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	touch $@
+
+# Compiles what changed in csrc/.
+build: env
+	$(BIN)/python setup.py --quiet build_ext --inplace
+
+test: lint types test-cpp test-python
+
+lint: env
+	$(BIN)/ruff check $(PY)
+	$(BIN)/ruff format --check $(PY)
+	$(BIN)/clang-format --dry-run --Werror $(CPP)
+
+types: env
+	$(BIN)/mypy
+
+test-cpp: env
+	cmake -S . -B build/tests -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g" \
+	  -DCAUSALVAE_FAST_TESTS=ON -DCAUSALVAE_FAST_SANITIZE=ON -DCAUSALVAE_FAST_PYTHON=OFF -DCAUSALVAE_FAST_CUDA=OFF
+	cmake --build build/tests
+	ctest --test-dir build/tests --output-on-failure
+
+test-python: build
+	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest --doctest-modules causalvae_fast
+
+demo: build
+	$(BIN)/causalvae-fast train sprites --run $(RUN) --overwrite $(DEMO_ARGS)
+	$(BIN)/causalvae-fast evaluate $(RUN)
+	$(BIN)/causalvae-fast figures $(RUN)
+	$(BIN)/causalvae-fast extrapolate $(RUN)
+
+bench: build
+	$(BIN)/python -m pytest bench -q
+
+format: env
+	$(BIN)/ruff check --fix $(PY)
+	$(BIN)/ruff format $(PY)
+	$(BIN)/clang-format -i $(CPP)
+
+clean:
+	rm -rf $(VENV) build *.egg-info causalvae_fast/*.so
