@@ -21,10 +21,10 @@ def in_float32(op: Callable[P, Tensor]) -> Callable[P, Tensor]:
 
     @functools.wraps(op)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tensor:
-        tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
-        if not tensors or not torch.is_autocast_enabled(tensors[0].device.type):
+        device = next((a.device.type for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
+        if device is None or not torch.is_autocast_enabled(device):
             return op(*args, **kwargs)
-        with torch.autocast(tensors[0].device.type, enabled=False):
+        with torch.autocast(device, enabled=False):
             converted = [_float32(a) for a in args]
             return op(*converted, **{name: _float32(a) for name, a in kwargs.items()})  # type: ignore[arg-type]
 

@@ -95,9 +95,10 @@ def _check_known(name: str, source: str) -> None:
 def _default(device_type: str) -> str:
     if device_type != "cpu":
         return "reference"
-    status = _status("cpu")
-    if not status.available:
-        _warn_once(status.detail)
+    try:
+        _native.cpu()
+    except _native.NotBuiltError as error:
+        _warn_once(str(error))
         return "reference"
     return "cpu"
 
