@@ -188,7 +188,7 @@ def _value_and_gradients(wanted: Sequence[bool]) -> Callable[..., tuple[Tensor, 
 
 
 def _double_backward(ctx: Any, *upstreams: Tensor) -> tuple[Tensor | None, ...]:
-    _, pullback = torch.func.vjp(_value_and_gradients(ctx.wanted), *ctx.saved_tensors)
+    pullback = torch.func.vjp(_value_and_gradients(ctx.wanted), *ctx.saved_tensors)[1]
     return *pullback(upstreams), None
 
 
