@@ -5,6 +5,11 @@
 >>> kl = prior.kl(torch.zeros(8, 4), scale=torch.ones(8, 4))  # (8,)
 """
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from causalvae_fast import ops
 from causalvae_fast.graph import GumbelEdges, temporal_mask
 from causalvae_fast.mechanisms import LinearMechanism
@@ -16,9 +21,27 @@ __all__ = [
     "LinearMechanism",
     "SEMPrior",
     "backends",
+    "load",
     "ops",
     "temporal_mask",
     "use_backend",
 ]
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from causalvae_fast.models.video_vae import VideoVAE
+
+
+def load(run: str | Path) -> VideoVAE:
+    """The trained model of a run folder, on the CPU, in evaluation mode. Reads safetensors and YAML, no pickle.
+
+    Raises:
+        ImportError: if the extra is not installed: pip install 'causalvae_fast[train]'.
+        RuntimeError, ValueError: if there is no run, or one of its files cannot be used; the message names it.
+    """
+    try:
+        from causalvae_fast.training.runs import load_model
+    except ModuleNotFoundError as error:
+        raise ImportError(f"load needs {error.name}: pip install 'causalvae_fast[train]'") from error
+    return load_model(run)

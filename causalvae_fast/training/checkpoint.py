@@ -25,8 +25,8 @@ class CheckpointError(RuntimeError):
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that at every moment either the old content or the new one is there, whole.
 
-    The content goes to a temporary file beside it, down to the disk, and then takes the name. If that fails (a full
-    disk, an interrupt), the temporary file is removed and what was there before stays.
+    The content goes to a temporary file beside it, down to the disk, and then takes the name. If that fails (a
+    full disk, an interrupt), the temporary file is removed and what was there before stays.
 
     Raises:
         OSError: if the file cannot be written.

@@ -1,0 +1,210 @@
+"""The video VAE: encoder and decoder shared by the frames, and a causal prior over the latents of all frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Independent, Normal
+
+from causalvae_fast.graph import GumbelEdges, temporal_mask
+from causalvae_fast.mechanisms import LinearMechanism
+from causalvae_fast.prior import SEMPrior
+
+
+@dataclass(frozen=True)
+class VideoVAEConfig:
+    """Sizes of a video VAE, and where its prior starts."""
+
+    frames: int = 3
+    """Frames in a window; the last is also predicted from the ones before it."""
+    latents: int = 4
+    """Latents of each frame."""
+    size: int = 20
+    """Pixels on each side of a frame, a multiple of 2."""
+    channels: int = 16
+    """Channels of the encoder's convolutions."""
+    hidden: int = 256
+    """Units of the hidden layers."""
+    background_code: int = 16
+    """Numbers in the encoding of the background that the decoder gets."""
+    negative_slope: float = 0.5
+    """Of the leaky ReLU that ends the encoder and of the one that starts the decoder."""
+    edge_probability: float = 0.7
+    """Of each edge before training."""
+    temperature: float = 0.5
+    """Of the Gumbel-softmax gates."""
+    coefficient_std: float = 0.1
+    """Standard deviation of the mechanism's coefficients before training."""
+    learn_log_sigma: bool = True
+    """Learn the noise of the SEM; otherwise it is 1."""
+
+
+@dataclass
+class VideoTerms:
+    """The terms of the loss, scalars: means over the batch, except the edges."""
+
+    reconstruction: Tensor
+    """Squared error of the decoded frames, summed over frames, pixels and colours."""
+    prediction: Tensor
+    """Squared error of the last frame decoded from f(z of the frames before)."""
+    kl: Tensor
+    """In nats."""
+    edges: Tensor
+    """Expected number of edges."""
+
+    def named(self) -> dict[str, Tensor]:
+        """Name -> term."""
+        return {name: getattr(self, name) for name in ("reconstruction", "prediction", "kl", "edges")}
+
+
+class VideoVAE(nn.Module):
+    """A VAE of windows of T frames (20 x 20, RGB by default) over known backgrounds, with k latents a frame.
+
+    Latent i of frame t is node t * k + i of the SEM, whose edges point forward in time only. The encoder sees a
+    frame; the decoder sees the latents and an encoding of the background, and gives a picture and an opacity for each
+    pixel, which are blended over the background: otherwise latents are spent on what the background looks like.
+
+    The encoder ends with a leaky ReLU and the decoder starts with one: the condition of the identifiability theorem.
+    """
+
+    def __init__(self, config: VideoVAEConfig | None = None) -> None:
+        super().__init__()
+        self.config = c = config or VideoVAEConfig()
+        pixels = c.size * c.size
+        self.encoder = nn.Sequential(
+            nn.Conv2d(3, c.channels, 5, stride=2, padding=2),
+            nn.LeakyReLU(),
+            nn.Conv2d(c.channels, c.channels, 3, padding=1),
+            nn.LeakyReLU(),
+            nn.Flatten(),
+            nn.Linear(c.channels * pixels // 4, c.hidden // 2),
+            nn.LeakyReLU(),
+        )
+        self.to_loc = nn.Sequential(nn.Linear(c.hidden // 2, c.latents), nn.LeakyReLU(c.negative_slope))
+        self.to_log_scale = nn.Linear(c.hidden // 2, c.latents)
+        self.encode_background = nn.Sequential(
+            nn.Linear(3 * pixels, 64), nn.LeakyReLU(), nn.Linear(64, c.background_code)
+        )
+        self.decoder_start = nn.LeakyReLU(c.negative_slope)
+        self.decoder = nn.Sequential(
+            nn.Linear(c.latents + c.background_code, c.hidden),
+            nn.LeakyReLU(),
+            nn.Linear(c.hidden, c.hidden),
+            nn.LeakyReLU(),
+            nn.Linear(c.hidden, 4 * pixels),
+        )
+        d = c.frames * c.latents
+        allowed = temporal_mask(c.frames, c.latents)
+        self.prior = SEMPrior(
+            LinearMechanism(d, allowed, init_std=c.coefficient_std),
+            GumbelEdges(d, allowed, temperature=c.temperature, init_probability=c.edge_probability),
+            learn_log_sigma=c.learn_log_sigma,
+        )
+
+    def encode(self, x: Tensor) -> Independent:
+        """Posterior of the latents of frames or windows.
+
+        Args:
+            x: (N, H, W, 3) or (N, T, H, W, 3), uint8, or float in [0, 1].
+
+        Returns:
+            Independent Normal with batch shape (N,) and event shape (k,), or (T * k,) for windows.
+
+        Raises:
+            ValueError: if x has another shape or dtype.
+        """
+        x = self._images("x", x, dims=(4, 5))
+        images = x if x.dim() == 4 else x.flatten(0, 1)
+        loc, scale = self._posterior(images)
+        return Independent(Normal(loc.reshape(x.shape[0], -1), scale.reshape(x.shape[0], -1)), 1)
+
+    def decode(self, z: Tensor, background: Tensor) -> Tensor:
+        """Frames (N, T, H, W, 3) in [0, 1] of latents z (N, T * k) over backgrounds (N, H, W, 3); any T >= 1.
+
+        Raises:
+            ValueError: if a shape or dtype does not fit.
+        """
+        background = self._images("background", background, dims=(4,))
+        k = self.config.latents
+        if z.dim() != 2 or z.shape[0] != background.shape[0] or z.shape[1] % k or z.shape[1] == 0:
+            raise ValueError(
+                f"z must have shape ({background.shape[0]}, T * {k}), a row for each background, got {tuple(z.shape)}"
+            )
+        return self._decode(z.unflatten(1, (-1, k)), background)
+
+    def extrapolate(self, x: Tensor, steps: int = 3, *, background: Tensor) -> Tensor:
+        """The frames that come after those of x: shift the window, apply f, decode, repeat.
+
+        Args:
+            x: observed frames, (N, T, H, W, 3) with T >= frames - 1, uint8 or float in [0, 1]; the last frames - 1
+                are used.
+            steps: frames to predict, at least 1.
+            background: (N, H, W, 3).
+
+        Returns:
+            (N, steps, H, W, 3) in [0, 1].
+
+        Raises:
+            ValueError: if a shape, dtype or `steps` does not fit.
+        """
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
+        past, k = self.config.frames - 1, self.config.latents
+        x = self._images("x", x, dims=(5,))
+        if x.shape[1] < past:
+            raise ValueError(f"x must have at least {past} frames, got {x.shape[1]}")
+        z = self.encode(x[:, -past:]).mean
+        gates = self.prior.sample_edges()
+        for _ in range(steps):
+            # Nothing depends on the last frame, so what stands for it does not matter.
+            window = torch.cat([z[:, -past * k :], z.new_zeros(z.shape[0], k)], dim=1)
+            z = torch.cat([z, self.prior.mechanism(window, gates)[:, -k:]], dim=1)
+        return self.decode(z[:, past * k :], background)
+
+    def forward(self, frames: Tensor, background: Tensor) -> VideoTerms:
+        """The terms of the loss for windows (N, T, H, W, 3) and backgrounds (N, H, W, 3), as `encode` takes them."""
+        c = self.config
+        frames, background = self._images("frames", frames, (5,)), self._images("background", background, (4,))
+        loc, scale = self._posterior(frames.flatten(0, 1))
+        loc, scale = loc.reshape(frames.shape[0], -1), scale.reshape(frames.shape[0], -1)
+        z = loc + scale * torch.randn_like(scale)
+        gates = self.prior.sample_edges()
+        predicted = self.prior.mechanism(z, gates)[:, -c.latents :]
+        decoded = self._decode(torch.cat([z, predicted], dim=1).unflatten(1, (-1, c.latents)), background)
+        batch = frames.shape[0]
+        return VideoTerms(
+            reconstruction=(decoded[:, :-1] - frames).square().sum() / batch,
+            prediction=(decoded[:, -1] - frames[:, -1]).square().sum() / batch,
+            kl=self.prior.kl(loc, scale=scale, edges=gates, reduction="mean"),
+            edges=self.prior.expected_edges(),
+        )
+
+    def _posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """loc and scale (N, k) of images (N, H, W, 3)."""
+        features = self.encoder(images.movedim(-1, 1))
+        return self.to_loc(features), self.to_log_scale(features).clamp(-8, 3).exp()
+
+    def _decode(self, z: Tensor, background: Tensor) -> Tensor:
+        """(N, T, H, W, 3) from z (N, T, k) and backgrounds (N, H, W, 3)."""
+        size = self.config.size
+        code = self.encode_background(background.flatten(1)).unsqueeze(1).expand(-1, z.shape[1], -1)
+        layers = self.decoder(torch.cat([self.decoder_start(z), code], dim=-1)).unflatten(-1, (size, size, 4))
+        # The picture starts out mostly transparent: the background alone is a good first guess.
+        opacity = torch.sigmoid(layers[..., 3:] - 2)
+        return torch.lerp(background.unsqueeze(1), torch.sigmoid(layers[..., :3]), opacity)
+
+    def _images(self, name: str, x: Tensor, dims: tuple[int, ...]) -> Tensor:
+        """x as floats in [0, 1], if it has one of the numbers of dimensions and the size of a frame."""
+        size = self.config.size
+        if x.dim() not in dims or tuple(x.shape[-3:]) != (size, size, 3):
+            shapes = {4: f"(N, {size}, {size}, 3)", 5: f"(N, T, {size}, {size}, 3)"}
+            raise ValueError(
+                f"{name} must have shape {' or '.join(shapes[n] for n in dims)}, got {tuple(x.shape)}"
+            )
+        if x.dtype == torch.uint8:
+            return x.to(self.prior.log_sigma.dtype) / 255
+        if not x.is_floating_point():
+            raise ValueError(f"{name} must be uint8, or float in [0, 1], got {x.dtype}")
+        return x

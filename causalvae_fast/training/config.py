@@ -1,0 +1,129 @@
+"""The configuration of a training run: the command line, and the YAML file beside the results."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from causalvae_fast.models.video_vae import VideoVAEConfig
+
+
+class ConfigError(ValueError):
+    """A configuration file cannot be used; the message names it and the remedy."""
+
+
+@dataclass(frozen=True)
+class SpritesConfig:
+    """The sprite experiment: a character that moves linearly over a background (section 5.2 of the paper)."""
+
+    run: Path = Path("runs/sprites")
+    """Folder for the results."""
+    samples: int = 20_000
+    """Videos to train on."""
+    epochs: int = 18
+    """Passes over them."""
+    batch_size: int = 128
+    """Videos in a step, in each process."""
+    learning_rate: float = 2e-3
+    """Of encoder and decoder (Adam). It rises over the first 100 steps and falls to 0 over the last 40 %."""
+    mechanism_learning_rate: float = 1e-2
+    """Of the coefficients: they go from 0 to 2 while the encoder moves little."""
+    edge_learning_rate: float = 5e-2
+    """Of the edges' logits: the penalty alone must close, within the run, an edge that brings nothing."""
+    reconstruction_weight: float = 0.5
+    """Of the squared error of the three frames: the likelihood of pixels with a variance of 1."""
+    prediction_weight: float = 1.0
+    """Of the squared error of frame 3 decoded from f(z1, z2)."""
+    kl_weight: float = 1.0
+    """Of the KL divergence from the causal prior, from the first step on. Raised from 0, or below half of this, it
+    lets a third and a fourth latent share the position, with edges between them that stay."""
+    edge_weight: float = 1.0
+    """Of the expected number of edges. A true edge is worth several nats, one into a latent that carries next to
+    nothing a few hundredths: at 0.5, some of those outlast the training."""
+    edge_start: float = 0.3
+    """Fraction of the training after which edges are penalised: before, their coefficients are not learned yet."""
+    edge_logit_bound: float = 5.0
+    """The edges' logits stay within -bound and bound. Unbounded, the sigmoid saturates while all latents are still
+    in use, and the penalty has no gradient left to close the edges of those that drop out later."""
+    noise_start: float = 0.6
+    """Fraction of the training after which the noise of the SEM is learned. Noise of 1 throughout leaves the
+    coefficients 8 % too large; noise that is learned from the start lets unneeded latents live on."""
+    edge_logit_bound: float = 5.0
+    """Logits stay within it, probabilities between 0.007 and 0.993: an edge that was closed early can still open."""
+    noise_start: float = 0.6
+    """Fraction of the training after which the noise of the SEM is learned. From the start, it would explain away
+    what the coefficients have yet to learn."""
+    seed: int = 0
+    """Of data, initial weights and noise."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    sprite: Path | None = None
+    """Image file of your own character, with alpha if it has it."""
+    backgrounds: Path | None = None
+    """Directory of your own images, to cut backgrounds from."""
+    model: VideoVAEConfig = field(default_factory=VideoVAEConfig)
+    """The model."""
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("edge_start", "noise_start"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        if self.edge_logit_bound <= 0:
+            raise ConfigError(f"edge_logit_bound must be above 0, got {self.edge_logit_bound}")
+        if self.device not in ("auto", "cpu", "cuda", "mps"):
+            raise ConfigError(f"device must be auto, cpu, cuda or mps, got {self.device!r}")
+
+
+def to_yaml(config: SpritesConfig) -> str:
+    """The configuration as YAML that `from_yaml` reads back."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(entry) for key, entry in value.items()}
+        return str(value) if isinstance(value, Path) else value
+
+    return yaml.safe_dump(plain(dataclasses.asdict(config)), sort_keys=False)
+
+
+def from_yaml(path: Path) -> SpritesConfig:
+    """The configuration in a file.
+
+    Raises:
+        ConfigError: if there is no such file, if it is not YAML, or if an entry is unknown or has the wrong type.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no configuration at {path}: give the folder of a training run") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not readable YAML ({error}): restore it or train again") from error
+    return _build(SpritesConfig, content, path)
+
+
+def _build(cls: type[Any], content: Any, path: Path) -> Any:
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} does not hold the entries of a configuration: restore it or train again")
+    hints = get_type_hints(cls)
+    unknown = sorted(set(content) - set(hints))
+    if unknown:
+        raise ConfigError(f"{path} has unknown entries: {', '.join(map(str, unknown))}; remove them")
+    values = {name: _convert(name, value, hints[name], path) for name, value in content.items()}
+    return cls(**values)
+
+
+def _convert(name: str, value: Any, kind: Any, path: Path) -> Any:
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _build(kind, value, path)
+    if kind in (Path, Path | None):
+        return None if value is None else Path(value)
+    accepted = (int, float) if kind is float else kind
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(f"{path}: {name} must be {kind.__name__}, got {value!r}")
+    return kind(value)

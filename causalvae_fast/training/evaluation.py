@@ -1,0 +1,93 @@
+"""What a trained sprite model has learned, in numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from causalvae_fast.data import SpriteVideos
+from causalvae_fast.metrics import linear_r2, pixel_r2, psnr, shd_within_frames
+from causalvae_fast.models.video_vae import VideoVAE
+
+
+def true_adjacency(frames: int, latents: int) -> torch.Tensor:
+    """The graph of the data, (d, d), [i, j] true where i -> j: position at t - 2 and t - 1 -> position at t.
+
+    Slots 0 and 1 of each frame stand for x and y; the other latents have nothing to carry. The first two positions
+    are independent.
+    """
+    d = frames * latents
+    adjacency = torch.zeros(d, d, dtype=torch.bool)
+    for child in range(2, frames):
+        for parent in (child - 2, child - 1):
+            for slot in (0, 1):
+                adjacency[parent * latents + slot, child * latents + slot] = True
+    return adjacency
+
+
+@torch.no_grad()
+def evaluate_sprites(model: VideoVAE, videos: SpriteVideos) -> dict[str, Any]:
+    """Metrics of a model on videos that it was not trained on; JSON can hold them.
+
+    Returns:
+        shd: against the true graph, the least over permutations of the latents within a frame, the same at each.
+        edges: of the learned graph, each with parent, child, coefficient and probability.
+        position_latents: the two latents of a frame that stand for x and y in that permutation.
+        position_r2: of x and y, a least-squares fit on those two latents, scored on videos not used for the fit.
+        reconstruction: of the frames from the posterior means: the fraction of the pixels' variance that is
+            explained, and the mean peak signal-to-noise ratio in dB.
+        prediction: the same of the last frame, decoded from f(z of the frames before).
+    """
+    config = model.config
+    frames, latents = config.frames, config.latents
+    graph = model.prior.to_networkx()
+    aligned = shd_within_frames(model.prior.adjacency(), true_adjacency(frames, latents), frames, latents)
+    carriers = list(aligned.permutation[:2])
+
+    z = model.encode(videos.frames).mean
+    each_frame = z.unflatten(1, (frames, latents))
+    position_r2 = linear_r2(each_frame[..., carriers].flatten(0, 1), videos.positions.flatten(0, 1))
+    truth = videos.frames.float() / 255
+    background = videos.background
+    decoded = model.decode(z, background)
+    predicted = model.extrapolate(videos.frames[:, :-1], 1, background=background)
+    return {
+        "shd": aligned.shd,
+        "edges": [
+            {"parent": parent, "child": child, **attributes}
+            for parent, child, attributes in graph.edges(data=True)
+        ],
+        "position_latents": carriers,
+        "position_r2": {"x": position_r2[0].item(), "y": position_r2[1].item()},
+        "reconstruction": _accuracy(decoded, truth),
+        "prediction": _accuracy(predicted, truth[:, -1:]),
+    }
+
+
+def _accuracy(decoded: torch.Tensor, truth: torch.Tensor) -> dict[str, float]:
+    decoded, truth = decoded.flatten(0, 1), truth.flatten(0, 1)
+    return {"pixel_r2": pixel_r2(decoded, truth), "psnr_db": psnr(decoded, truth, data_range=1.0).mean().item()}
+
+
+def metrics_text(metrics: dict[str, Any], latents: int) -> str:
+    """The metrics as a table for people; nodes as z(frame, latent), counted from 1 as in the figures."""
+
+    def node(index: int) -> str:
+        return f"z({index // latents + 1},{index % latents + 1})"
+
+    r2 = metrics["position_r2"]
+    lines = [
+        f"structural Hamming distance  {metrics['shd']}",
+        f"edges                        {len(metrics['edges'])}",
+        *(
+            f"  {node(edge['parent'])} -> {node(edge['child'])}  coefficient {edge['coefficient']:+.2f}  "
+            f"probability {edge['probability']:.2f}"
+            for edge in metrics["edges"]
+        ),
+        f"R2 of position               x {r2['x']:.3f}  y {r2['y']:.3f}",
+    ]
+    for name in ("reconstruction", "prediction"):
+        values = metrics[name]
+        lines.append(f"{name:28} pixel R2 {values['pixel_r2']:.3f}  PSNR {values['psnr_db']:.1f} dB")
+    return "\n".join(lines)

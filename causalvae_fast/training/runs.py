@@ -1,0 +1,85 @@
+"""The folder of a training run: what is in it, and how it is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from causalvae_fast.models.video_vae import VideoVAE
+from causalvae_fast.training.checkpoint import CheckpointError, load_checkpoint, without_prefix, write_atomically
+from causalvae_fast.training.config import SpritesConfig, from_yaml, to_yaml
+
+
+class RunFolderError(RuntimeError):
+    """A run folder cannot be used as asked; the message names it and the remedy."""
+
+
+class RunFolder:
+    """Where the parts of a run are: config.yaml, checkpoint.safetensors, metrics.json, tensorboard/, figures/."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.checkpoint = self.path / "checkpoint.safetensors"
+        self.metrics = self.path / "metrics.json"
+        self.tensorboard = self.path / "tensorboard"
+        self.figures = self.path / "figures"
+
+    def create(self, config: SpritesConfig, overwrite: bool) -> None:
+        """Make the folder for a new run.
+
+        Raises:
+            RunFolderError: if it holds a run and `overwrite` is false.
+        """
+        if self.config.exists() or self.checkpoint.exists():
+            if not overwrite:
+                raise RunFolderError(
+                    f"{self.path} holds a run already: continue it with --resume, replace it with --overwrite, "
+                    "or give another folder with --run"
+                )
+            for path in (self.checkpoint, self.metrics, *self.tensorboard.glob("events.*")):
+                path.unlink(missing_ok=True)
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.config, to_yaml(config).encode())
+
+    def read_config(self) -> SpritesConfig:
+        """The configuration of the run.
+
+        Raises:
+            RunFolderError: if there is no such run.
+            ConfigError: if the file cannot be used.
+        """
+        if not self.config.is_file():
+            raise RunFolderError(f"there is no run in {self.path}: give the folder of a `causalvae-fast train`")
+        return from_yaml(self.config)
+
+
+def load_model(path: Path | str) -> VideoVAE:
+    """The model of a run as it was last saved, on the CPU, in evaluation mode.
+
+    Raises:
+        RunFolderError: if there is no run in the folder.
+        ConfigError: if its configuration cannot be used.
+        CheckpointError: if its checkpoint is missing, truncated, foreign, or of another model.
+    """
+    folder = RunFolder(path)
+    model = VideoVAE(folder.read_config().model)
+    tensors, _ = load_checkpoint(folder.checkpoint)
+    load_weights(model, without_prefix("model", tensors), folder.checkpoint)
+    return model.eval()
+
+
+def load_weights(model: VideoVAE, tensors: dict[str, Tensor], path: Path) -> None:
+    """Put the weights of the checkpoint at `path` into the model.
+
+    Raises:
+        CheckpointError: if they are not those of such a model.
+    """
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path} holds another model than the configuration beside it describes ({error}): "
+            "restore the two files together, or train again"
+        ) from error
