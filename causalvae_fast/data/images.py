@@ -11,7 +11,9 @@ from torch import Tensor
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm")
 
 
-def read_image(path: Path, mode: str, *, longest_side: int | None = None, shortest_side: int | None = None) -> Tensor:
+def read_image(
+    path: Path, mode: str, *, longest_side: int | None = None, shortest_side: int | None = None
+) -> Tensor:
     """An image file as float32 (H, W, C) in [0, 1], shrunk or enlarged to the given side, if any, in pixels.
 
     Args:

@@ -63,7 +63,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         CheckpointError: if there is no such file, or if it is truncated or was written by something else.
     """
     if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint at {path}: start the training without --resume")
+        raise CheckpointError(f"there is no checkpoint at {path}: train first, or again with --overwrite")
     try:
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}

@@ -52,11 +52,6 @@ class SpritesConfig:
     noise_start: float = 0.6
     """Fraction of the training after which the noise of the SEM is learned. Noise of 1 throughout leaves the
     coefficients 8 % too large; noise that is learned from the start lets unneeded latents live on."""
-    edge_logit_bound: float = 5.0
-    """Logits stay within it, probabilities between 0.007 and 0.993: an edge that was closed early can still open."""
-    noise_start: float = 0.6
-    """Fraction of the training after which the noise of the SEM is learned. From the start, it would explain away
-    what the coefficients have yet to learn."""
     seed: int = 0
     """Of data, initial weights and noise."""
     device: str = "auto"

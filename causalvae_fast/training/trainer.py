@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 from typing import Any
 
 import torch
@@ -34,6 +34,10 @@ from causalvae_fast.training.runs import RunFolder, load_weights
 
 _WARM_UP_STEPS = 100
 _DECAY = 0.4  # fraction of the training over which the learning rates fall to zero
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says why and what to change."""
 
 
 def train(config: SpritesConfig, *, resume: bool = False, overwrite: bool = False) -> bool:
@@ -110,28 +114,44 @@ class Trainer:
         with ProgressReport(self.steps, self.step, first) as report, _interrupt_flag() as interrupted:
             report.say(_introduction(config, accelerator, self.steps))
             self.model.train()
-            while self.step < self.steps:
+            stopped = False
+            while self.step < self.steps and not stopped:
                 epoch = self.step // self.steps_per_epoch
                 sums: dict[str, float] = {}
                 begun = self.step
                 for batch in self._batches(epoch, videos):
                     terms = self._update(*batch)
+                    if not math.isfinite(terms["loss"]):
+                        raise TrainingError(
+                            f"the loss became {terms['loss']} in step {self.step + 1}: lower --learning-rate; "
+                            f"{folder.checkpoint} is from before"
+                        )
                     self.step += 1
                     for name, value in terms.items():
                         sums[name] = sums.get(name, 0.0) + value
                         if writer is not None and self.step % 10 == 0:
                             writer.add_scalar(f"train/{name}", value, self.step)
                     report.update(self.step, epoch, terms)
-                    if interrupted():
+                    stopped = self._in_any_process(interrupted())
+                    if stopped:
                         break
                 report.epoch(epoch, config.epochs, {n: s / (self.step - begun) for n, s in sums.items()})
                 self.save(folder.checkpoint)
-                if interrupted() and self.step < self.steps:
-                    report.say(f"interrupted after step {self.step} of {self.steps}; continue with --resume")
-                    break
+                if stopped and self.step < self.steps:
+                    report.say(
+                        f"interrupted after step {self.step} of {self.steps}; continue with: "
+                        f"causalvae-fast train sprites --run {folder.path} --resume"
+                    )
         if writer is not None:
             writer.close()
         return self.step == self.steps
+
+    def _in_any_process(self, interrupted: bool) -> bool:
+        """Whether one of the processes was interrupted: all of them stop after the same step."""
+        if self.accelerator.num_processes == 1:
+            return interrupted
+        flag = torch.tensor(float(interrupted), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, "sum") > 0)
 
     def _batches(self, epoch: int, videos: SpriteVideos) -> Iterator[tuple[Tensor, Tensor]]:
         """Frames and backgrounds of this process, from the current step to the end of the epoch."""
@@ -153,14 +173,7 @@ class Trainer:
         loss = self._loss(terms)
         self.optimizer.zero_grad()
         self.accelerator.backward(loss)
-        prior = self.plain_model.prior
-        if self.step < self.config.noise_start * self.steps:
-            prior.log_sigma.grad = None
         self.optimizer.step()
-        if prior.edges is not None:
-            bound = self.config.edge_logit_bound
-            with torch.no_grad():
-                prior.edges.logits.clamp_(-bound, bound)
         assert self.plain_model.prior.edges is not None
         with torch.no_grad():
             self.plain_model.prior.edges.logits.clamp_(-config.edge_logit_bound, config.edge_logit_bound)

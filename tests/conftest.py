@@ -1,0 +1,56 @@
+"""What holds for every test: seeds, one thread, and uninitialised memory that shows when it is read."""
+
+import functools
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from causalvae_fast.ops import _native
+
+
+def poisoned(allocate: Callable[..., Any]) -> Callable[..., Any]:
+    """The allocation, its memory filled with NaN if it holds floating-point numbers."""
+
+    @functools.wraps(allocate)
+    def filled(*args: Any, **kwargs: Any) -> Any:
+        result = allocate(*args, **kwargs)
+        if isinstance(result, np.ndarray):
+            result.fill(np.nan)
+        elif result.is_floating_point() or result.is_complex():
+            with torch.no_grad():
+                result.fill_(float("nan"))
+        return result
+
+    return filled
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _poison() -> Iterator[None]:
+    """An element that a kernel forgets to write is NaN, not what happened to stand in the memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("empty", "empty_like", "empty_strided"):
+            patch.setattr(torch, name, poisoned(getattr(torch, name)))
+        for name in ("new_empty", "new_empty_strided"):
+            patch.setattr(Tensor, name, poisoned(getattr(Tensor, name)))
+        module = _native._load("_cpu")
+        for name in vars(module):
+            if name.startswith("empty_"):  # the pool of large buffers
+                patch.setattr(module, name, poisoned(getattr(module, name)))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _deterministic() -> Iterator[None]:
+    """Each test starts from the same seeds, on one thread, and leaves the number of threads as it was."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002, for libraries that draw from the global generator
+    torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
