@@ -16,23 +16,12 @@ import causalvae_fast as cvf
 from causalvae_fast.cli import main
 from causalvae_fast.training.checkpoint import load_checkpoint
 
-TINY = [
-    "--samples",
-    "64",
-    "--batch-size",
-    "16",
-    "--model.channels",
-    "2",
-    "--model.hidden",
-    "16",
-    "--device",
-    "cpu",
-]
+TINY = ["--samples", "64", "--batch-size", "16", "--channels", "2", "--hidden", "16", "--device", "cpu"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def train(run: Path, *options: str) -> int:
-    return main(["train", "sprites", "--run", str(run), "--epochs", "1", *TINY, *options])
+    return main(["train", "sprites", "--out", str(run), "--epochs", "1", *TINY, *options])
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +71,11 @@ def test_the_weights_of_the_loss_are_printed(tmp_path: Path, capsys: pytest.Capt
     assert "2.5 edges" in out
 
 
+def test_run_is_another_name_of_out(tmp_path: Path) -> None:
+    assert main(["train", "sprites", "--run", str(tmp_path / "run"), "--epochs", "1", *TINY]) == 0
+    assert (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
 @pytest.mark.parametrize("command", ["evaluate", "figures", "extrapolate"])
 def test_a_missing_run_is_named(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, str(tmp_path / "nowhere")]) == 1
@@ -106,12 +100,12 @@ def test_a_folder_with_a_run_is_refused(trained: Path, capsys: pytest.CaptureFix
 
 
 def test_resume_with_other_options_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "sprites", "--run", str(trained), "--resume", "--batch-size", "8"]) == 1
+    assert main(["train", "sprites", "--out", str(trained), "--resume", "--batch-size", "8"]) == 1
     assert "batch_size = 8 (the run has 16)" in capsys.readouterr().err
 
 
 def test_resume_without_a_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "sprites", "--run", str(tmp_path), "--resume"]) == 1
+    assert main(["train", "sprites", "--out", str(tmp_path), "--resume"]) == 1
     assert f"there is no run in {tmp_path}" in capsys.readouterr().err
 
 
@@ -150,7 +144,7 @@ def command(*arguments: str) -> list[str]:
 
 def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    options = ["train", "sprites", "--run", str(run), *TINY, "--epochs", "2000"]
+    options = ["train", "sprites", "--out", str(run), *TINY, "--epochs", "2000"]
     process = subprocess.Popen(
         command(*options), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
     )
@@ -166,7 +160,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> Non
         process.kill()
     assert process.returncode == 130
     assert "Traceback" not in out
-    assert f"causalvae-fast train sprites --run {run} --resume" in out
+    assert f"causalvae-fast train sprites --out {run} --resume" in out
     tensors, metadata = load_checkpoint(run / "checkpoint.safetensors")
     assert 0 < metadata["step"] < 8000
     assert all(value.isfinite().all() for value in tensors.values() if value.is_floating_point())
@@ -175,7 +169,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> Non
 def test_two_processes_under_torchrun(tmp_path: Path) -> None:
     """They train one model, and the first of them writes it; it resumes with two processes, not with one."""
     run = tmp_path / "run"
-    options = ["train", "sprites", "--run", str(run), *TINY, "--epochs", "2"]
+    options = ["train", "sprites", "--out", str(run), *TINY, "--epochs", "2"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     result = subprocess.run(
         [*torchrun, "-m", "causalvae_fast", *options],
@@ -190,4 +184,4 @@ def test_two_processes_under_torchrun(tmp_path: Path) -> None:
     assert result.stdout.count("epoch 2/2") == 1
     _, metadata = load_checkpoint(run / "checkpoint.safetensors")
     assert metadata == {"step": 4, "steps": 4, "processes": 2}  # 64 samples, 16 in each of 2 processes, twice
-    assert main(["train", "sprites", "--run", str(run), "--resume"]) == 1
+    assert main(["train", "sprites", "--out", str(run), "--resume"]) == 1

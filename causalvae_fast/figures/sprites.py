@@ -19,6 +19,8 @@ _MARGIN = 2.0  # pixels: a character whose centre is further inside the frame th
 def draw_sprite_figures(model: VideoVAE, videos: SpriteVideos, folder: Path) -> list[Path]:
     """The learned graph, the response of each latent to position, and extrapolations; returns the files.
 
+    The response is drawn for positions as in training, in the first frames of each video.
+
     Args:
         model: a trained one.
         videos: (N, T) that it was not trained on, with T > frames - 1.
@@ -26,10 +28,10 @@ def draw_sprite_figures(model: VideoVAE, videos: SpriteVideos, folder: Path) -> 
     """
     frames, latents = model.config.frames, model.config.latents
     with torch.no_grad():
-        z = model.encode(videos.frames.flatten(0, 1)).mean
+        z = model.encode(videos.frames[:, :frames].flatten(0, 1)).mean
     return [
         draw_graph(model.prior.to_networkx(), frames, latents, folder / "graph.png"),
-        draw_latent_response(videos.positions.flatten(0, 1), z, folder / "latent_response.png"),
+        draw_latent_response(videos.positions[:, :frames].flatten(0, 1), z, folder / "latent_response.png"),
         draw_sprite_extrapolation(model, videos, folder / "extrapolation.png"),
     ]
 

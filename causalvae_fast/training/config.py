@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
+import tyro
 import yaml
 
 from causalvae_fast.models.video_vae import VideoVAEConfig
@@ -20,7 +21,9 @@ class ConfigError(ValueError):
 class SpritesConfig:
     """The sprite experiment: a character that moves linearly over a background (section 5.2 of the paper)."""
 
-    run: Path = Path("runs/sprites")
+    # torchrun takes any --run, even one behind the name of the program, for an abbreviation of its own --run-path:
+    # the option that works everywhere is --out.
+    run: Annotated[Path, tyro.conf.arg(name="out", aliases=("--run",))] = Path("runs/sprites")
     """Folder for the results."""
     samples: int = 20_000
     """Videos to train on."""

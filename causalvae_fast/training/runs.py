@@ -36,7 +36,7 @@ class RunFolder:
             if not overwrite:
                 raise RunFolderError(
                     f"{self.path} holds a run already: continue it with --resume, replace it with --overwrite, "
-                    "or give another folder with --run"
+                    "or give another folder with --out"
                 )
             for path in (self.checkpoint, self.metrics, *self.tensorboard.glob("events.*")):
                 path.unlink(missing_ok=True)

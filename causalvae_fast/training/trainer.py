@@ -140,7 +140,7 @@ class Trainer:
                 if stopped and self.step < self.steps:
                     report.say(
                         f"interrupted after step {self.step} of {self.steps}; continue with: "
-                        f"causalvae-fast train sprites --run {folder.path} --resume"
+                        f"causalvae-fast train sprites --out {folder.path} --resume"
                     )
         if writer is not None:
             writer.close()

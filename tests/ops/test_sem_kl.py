@@ -331,23 +331,23 @@ def test_ill_conditioned(d: int, jac: str, posterior: str, dtype: torch.dtype) -
         check_gradients(gradients, expected_gradients, inputs, isa)
 
 
-@each_dtype
-def test_ill_conditioned_against_mpmath_where_the_textbook_formula_fails(dtype: torch.dtype) -> None:
+def test_ill_conditioned_against_mpmath_where_the_textbook_formula_fails() -> None:
     d = 48
-    inputs = sem_inputs(1, d, dtype=dtype, jac_std=1.0)
+    rounded = sem_inputs(1, d, dtype=torch.float32, jac_std=1.0)
     with mp.workdps(50):
-        expected = torch.tensor([float(textbook_kl(*mp_inputs(inputs, 0)))], dtype=torch.float64)
-    check_value(inputs.call(sem_kl), expected, inputs)
+        expected = torch.tensor([float(textbook_kl(*mp_inputs(rounded, 0)))], dtype=torch.float64)
+    for dtype in DTYPES:
+        inputs = rounded.map(lambda t, dtype=dtype: t.to(dtype))  # type: ignore[misc]
+        check_value(inputs.call(sem_kl), expected, inputs)
 
-    jac, offset, log_sigma, loc, factor = inputs
-    W = torch.eye(d, dtype=dtype) - jac[0].tril(-1)
-    inverse = torch.linalg.inv(W)
-    L = factor[0].tril()
-    precision = torch.linalg.inv(inverse @ torch.exp(2 * log_sigma).diag() @ inverse.T)
-    difference = inverse @ offset[0] - loc[0]
-    log_ratio = 2 * (log_sigma.sum() - L.diagonal().log().sum())
-    textbook = ((precision @ L @ L.T).trace() + difference @ precision @ difference - d + log_ratio) / 2
-    assert value_error(textbook[None], expected, sem_kl_terms(inputs)) > 1e3 * RELATIVE[dtype]
+        jac, offset, log_sigma, loc, factor = inputs
+        inverse = torch.linalg.inv(torch.eye(d, dtype=dtype) - jac[0].tril(-1))
+        L, difference = factor[0].tril(), inverse @ offset[0] - loc[0]
+        precision = torch.linalg.inv(inverse @ torch.exp(2 * log_sigma).diag() @ inverse.T)
+        log_ratio = 2 * (log_sigma.sum() - L.diagonal().log().sum())
+        trace = (precision @ L @ L.T).trace()
+        textbook = (trace + difference @ precision @ difference - d + log_ratio) / 2
+        assert not value_error(textbook[None], expected, sem_kl_terms(inputs)) < 1e-4
 
 
 # Reductions.
@@ -386,7 +386,7 @@ def test_reduction_of_an_empty_batch(jac: str, posterior: str) -> None:
 
 def large_inputs(posterior: str, jac: str, d: int) -> tuple[SEMInputs, Tensor]:
     """Enough work for four threads."""
-    batch = 2 * 4_000_000 // d**2 if posterior == "diagonal" else 2 * 4_000_000 // d**3
+    batch = 4_100_000 // d ** (2 if posterior == "diagonal" else 3)
     return sem_inputs(batch, d, posterior, jac, dtype=torch.float32), upstream_gradient(batch, torch.float32)
 
 
@@ -397,7 +397,7 @@ def test_number_of_threads(d: int, jac: str, posterior: str) -> None:
     inputs, upstream = large_inputs(posterior, jac, d)
     _, expected_gradients = true_sem_kl(inputs, upstream)
     alone = value_and_gradients(inputs, upstream)
-    for threads in (2, 4, 16):
+    for threads in (2, 4):
         torch.set_num_threads(threads)
         several = value_and_gradients(inputs, upstream)
         check_gradients(several[1:], expected_gradients, inputs, f"{threads} threads")
@@ -435,7 +435,7 @@ def test_forked_child() -> None:
 
 
 def test_calls_from_several_threads_at_once() -> None:
-    cases = [large_inputs(*case) for case in itertools.product(POSTERIORS, SHARING, (24, 64))]
+    cases = [large_inputs(*case) for case in itertools.product(POSTERIORS, SHARING, (24,))]
     expected = [value_and_gradients(*case) for case in cases]
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda case: value_and_gradients(*case), cases * 3))

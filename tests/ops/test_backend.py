@@ -1,0 +1,177 @@
+"""The choice of a backend: by the call, the context, the environment, or by default; never in silence."""
+
+import threading
+import warnings
+
+import pytest
+import torch
+from inputs import SEMInputs, sem_inputs
+from torch import Tensor
+
+import causalvae_fast as cvf
+from causalvae_fast.ops import _backend, _native, sem_kl
+from causalvae_fast.ops._backend import VARIABLE, choose_backend
+from causalvae_fast.ops._native import NotBuiltError
+from causalvae_fast.ops.sem_kl.cpu import sem_kl_cpu
+
+CAUSE = "libgomp.so.1: cannot open shared object file"
+
+
+@pytest.fixture(autouse=True)
+def _no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    _backend._warn_once.cache_clear()
+
+
+@pytest.fixture
+def inputs() -> SEMInputs:
+    return sem_inputs(4, 3, dtype=torch.float32)
+
+
+@pytest.fixture
+def not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the compiled modules could not be loaded."""
+    monkeypatch.setattr(_native, "_load", lambda name: ImportError(CAUSE))
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The backends that served calls of `sem_kl`, as they happen."""
+    calls: list[str] = []
+    namespace = sem_kl.__wrapped__.__globals__  # of the module, whose name the function hides
+
+    def recorded(name: str, function: object) -> object:
+        def call(*args: Tensor | str) -> Tensor:
+            calls.append(name)
+            return function(*args)  # type: ignore[operator]
+
+        return call
+
+    for name, attribute in (("cpu", "sem_kl_on_cpu"), ("reference", "sem_kl_reference")):
+        monkeypatch.setitem(namespace, attribute, recorded(name, namespace[attribute]))
+    return calls
+
+
+def test_default_is_the_compiled_one(inputs: SEMInputs, served: list[str]) -> None:
+    inputs.call(sem_kl)
+    assert served == ["cpu"]
+    assert choose_backend("sem_kl", None, "cuda") == "reference"
+
+
+@pytest.mark.parametrize("name", ["cpu", "reference"])
+def test_each_way_to_ask(inputs: SEMInputs, served: list[str], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    inputs.call(sem_kl, backend=name)
+    with cvf.use_backend(name):
+        inputs.call(sem_kl)
+    monkeypatch.setenv(VARIABLE, name)
+    inputs.call(sem_kl)
+    assert served == [name] * 3
+
+
+def test_the_call_goes_before_the_context_before_the_variable(
+    inputs: SEMInputs, served: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "cpu")
+    with cvf.use_backend("reference"):
+        inputs.call(sem_kl)
+        inputs.call(sem_kl, backend="cpu")
+        with cvf.use_backend("cpu"):
+            inputs.call(sem_kl)
+        inputs.call(sem_kl)
+    inputs.call(sem_kl)
+    assert served == ["reference", "cpu", "cpu", "reference", "cpu"]
+
+
+def test_the_context_ends_with_an_error(inputs: SEMInputs, served: list[str]) -> None:
+    with pytest.raises(KeyError), cvf.use_backend("reference"):
+        raise KeyError
+    inputs.call(sem_kl)
+    assert served == ["cpu"]
+
+
+def test_the_context_is_of_its_thread(inputs: SEMInputs, served: list[str]) -> None:
+    with cvf.use_backend("reference"):
+        thread = threading.Thread(target=lambda: inputs.call(sem_kl))
+        thread.start()
+        thread.join()
+    assert served == ["cpu"]
+
+
+def test_an_empty_variable_is_no_choice(
+    inputs: SEMInputs, served: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "")
+    inputs.call(sem_kl)
+    assert served == ["cpu"]
+
+
+def test_unknown_names_say_where_they_come_from(inputs: SEMInputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"^backend: .*'tpu'.*reference, cpu"):
+        inputs.call(sem_kl, backend="tpu")
+    with pytest.raises(ValueError, match=r"^use_backend: .*'tpu'.*reference, cpu"), cvf.use_backend("tpu"):
+        pass
+    monkeypatch.setenv(VARIABLE, "tpu")
+    with pytest.raises(ValueError, match=rf"^the variable {VARIABLE}: .*'tpu'.*reference, cpu"):
+        inputs.call(sem_kl)
+
+
+def test_cpu_takes_tensors_on_the_cpu() -> None:
+    with pytest.raises(ValueError, match=r"^backend: 'cpu' takes tensors on the CPU, but they are on cuda"):
+        choose_backend("sem_kl", "cpu", "cuda")
+
+
+@pytest.mark.usefixtures("not_built")
+def test_a_backend_that_was_asked_for_never_falls_back(
+    inputs: SEMInputs, served: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(NotBuiltError, match=CAUSE):
+        inputs.call(sem_kl, backend="cpu")
+    with pytest.raises(NotBuiltError, match=CAUSE), cvf.use_backend("cpu"):
+        inputs.call(sem_kl)
+    monkeypatch.setenv(VARIABLE, "cpu")
+    with pytest.raises(NotBuiltError, match=CAUSE) as error:
+        inputs.call(sem_kl)
+    assert isinstance(error.value.__cause__, ImportError)
+    assert served == []
+
+
+@pytest.mark.usefixtures("not_built")
+def test_the_default_falls_back_with_one_warning(inputs: SEMInputs, served: list[str]) -> None:
+    with pytest.warns(UserWarning, match=f"reference backend.*{CAUSE}") as caught:
+        values = [inputs.call(sem_kl) for _ in range(2)]
+    assert len(caught) == 1
+    assert served == ["reference"] * 2
+    assert torch.equal(values[0], inputs.call(sem_kl, backend="reference"))
+
+
+@pytest.mark.usefixtures("not_built")
+def test_asking_for_the_reference_warns_of_nothing(inputs: SEMInputs) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        inputs.call(sem_kl, backend="reference")
+
+
+def test_backends() -> None:
+    assert cvf.backends().keys() == {"sem_kl"}
+    status = cvf.backends()["sem_kl"]
+    assert status["reference"].available
+    assert status["cpu"].available
+    assert _native.cpu().isas()[-1] in status["cpu"].detail
+
+
+@pytest.mark.usefixtures("not_built")
+def test_backends_say_why_one_is_not_available() -> None:
+    status = cvf.backends()["sem_kl"]
+    assert status["reference"].available
+    assert not status["cpu"].available
+    assert CAUSE in status["cpu"].detail
+
+
+def test_a_module_that_is_missing_is_named() -> None:
+    with pytest.raises(NotBuiltError, match=r"causalvae_fast\._tpu cannot be loaded .*make build"):
+        _native.load("_tpu")
+
+
+def test_an_instruction_set_that_is_not_here() -> None:
+    with pytest.raises(ValueError, match=r"isa must be .* got 'sse2'"):
+        sem_kl_cpu(*sem_inputs(1, 2), isa="sse2")
