@@ -39,8 +39,8 @@ def draw_sprite_figures(model: VideoVAE, videos: SpriteVideos, folder: Path) -> 
 def draw_sprite_extrapolation(model: VideoVAE, videos: SpriteVideos, path: Path, samples: int = 6) -> Path:
     """True videos above their continuation by the model, which has seen the first frames - 1 frames.
 
-    Shown are the first `samples` videos in which the character stays in view; all of them would often show an empty
-    background at the end.
+    Shown are the first `samples` videos in which the character stays in view; in the others, the last frames are
+    often an empty background.
     """
     chosen = in_view(videos)[:samples]
     truth = videos.frames[chosen].float() / 255

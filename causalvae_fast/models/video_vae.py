@@ -63,10 +63,10 @@ class VideoVAE(nn.Module):
     """A VAE of windows of T frames (20 x 20, RGB by default) over known backgrounds, with k latents a frame.
 
     Latent i of frame t is node t * k + i of the SEM, whose edges point forward in time only. The encoder sees a
-    frame; the decoder sees the latents and an encoding of the background, and gives a picture and an opacity for each
-    pixel, which are blended over the background: otherwise latents are spent on what the background looks like.
+    frame; the decoder sees the latents and an encoding of the background, and gives a picture and an opacity for
+    each pixel, blended over the background: otherwise latents are spent on what the background looks like.
 
-    The encoder ends with a leaky ReLU and the decoder starts with one: the condition of the identifiability theorem.
+    The encoder ends with a leaky ReLU and the decoder starts with one: a condition of the identifiability theorem.
     """
 
     def __init__(self, config: VideoVAEConfig | None = None) -> None:
@@ -130,7 +130,7 @@ class VideoVAE(nn.Module):
         k = self.config.latents
         if z.dim() != 2 or z.shape[0] != background.shape[0] or z.shape[1] % k or z.shape[1] == 0:
             raise ValueError(
-                f"z must have shape ({background.shape[0]}, T * {k}), a row for each background, got {tuple(z.shape)}"
+                f"z must have shape ({background.shape[0]}, T * {k}), a row a background, got {tuple(z.shape)}"
             )
         return self._decode(z.unflatten(1, (-1, k)), background)
 
@@ -164,7 +164,7 @@ class VideoVAE(nn.Module):
         return self.decode(z[:, past * k :], background)
 
     def forward(self, frames: Tensor, background: Tensor) -> VideoTerms:
-        """The terms of the loss for windows (N, T, H, W, 3) and backgrounds (N, H, W, 3), as `encode` takes them."""
+        """The terms of the loss for windows (N, T, H, W, 3) and backgrounds (N, H, W, 3), uint8 or float."""
         c = self.config
         frames, background = self._images("frames", frames, (5,)), self._images("background", background, (4,))
         loc, scale = self._posterior(frames.flatten(0, 1))

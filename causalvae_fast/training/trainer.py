@@ -66,7 +66,11 @@ def train(config: SpritesConfig, *, resume: bool = False, overwrite: bool = Fals
             folder.create(config, overwrite)
         set_seed(config.seed, device_specific=True)
     accelerator.wait_for_everyone()
-    return trainer.run(folder)
+    complete = trainer.run(folder)
+    # A process that exits with the group still open may abort, and torchrun then stops the one that still writes.
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return complete
 
 
 def _accelerator(device: str) -> Accelerator:
