@@ -44,9 +44,9 @@ class SpritesConfig:
     kl_weight: float = 1.0
     """Of the KL divergence from the causal prior, from the first step on. Raised from 0, or below half of this, it
     lets a third and a fourth latent share the position, with edges between them that stay."""
-    edge_weight: float = 1.0
-    """Of the expected number of edges. A true edge is worth several nats, one into a latent that carries next to
-    nothing a few hundredths: at 0.5, some of those outlast the training."""
+    edge_weight: float = 3.0
+    """Of the expected number of edges. At 1, edges into a latent that holds what is left to say of the position
+    stayed in two runs of six."""
     edge_start: float = 0.3
     """Fraction of the training after which edges are penalised: before, their coefficients are not learned yet."""
     edge_logit_bound: float = 5.0

@@ -69,6 +69,10 @@ def train(config: SpritesConfig, *, resume: bool = False, overwrite: bool = Fals
     complete = trainer.run(folder)
     # A process that exits with the group still open may abort, and torchrun then stops the one that still writes.
     accelerator.wait_for_everyone()
+    # The wrapped model goes before the group that it holds: the last to let go of the group joins its threads, and
+    # the model would do that with the interpreter locked, which one of them may be waiting for.
+    del trainer
+    accelerator.free_memory()
     accelerator.end_training()
     return complete
 
