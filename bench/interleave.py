@@ -1,121 +1,111 @@
-"""Timing of contenders turn by turn, and the rows that come of it.
+"""Contenders that are timed in turns, so that the noise of a shared machine meets all of them alike.
 
-On a shared machine the speed changes from second to second, so that timing contenders one after the other does not
-compare them. Here each round times every contender once; medians and ratios come from the same rounds.
-
-pytest-benchmark times one function in one test. To keep its groups, tables and JSON, the interleaved times are
-taken first and then replayed to it, through its own `timer` option (`ReplayTimer`).
+pytest-benchmark times one test after the other. Here all members of a group are timed when its first test runs,
+round after round, and each test hands its own times to pytest-benchmark through a timer that plays them back: its
+statistics, groups, comparison and JSON stay as they are.
 """
 
 from __future__ import annotations
 
-import functools
 import gc
-import json
-import platform
-import statistics
-import subprocess
+import math
+import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
-import torch
+from memory import peak_memory
 
-import causalvae_fast
+Call = Callable[[], Any]
 
-RESULTS = Path(__file__).parent / "results"
-_MIN_ROUNDS, _MAX_ROUNDS = 7, 1000
+_SHORTEST_SAMPLE = 5e-3  # seconds; shorter calls are repeated within a sample
 
 
-def interleave(contenders: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:
-    """Seconds that each contender took in each round, for about `seconds` in all, but at least 7 rounds."""
-    for run in contenders.values():
-        run()  # compilation, caches and buffers are not what is timed
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    collecting = gc.isenabled()
+class Times(NamedTuple):
+    """The times of one contender."""
+
+    seconds: list[float]  # per call, one for each round
+    peak_bytes: int | None  # memory that a call adds at its peak; None where it cannot be measured
+
+
+class Contenders(Protocol):
+    """What a benchmark says about the members of a group."""
+
+    def build(self, contender: str) -> Call:
+        """The call to be timed, with everything prepared that is not part of it."""
+
+    def verify(self, contender: str, result: Any) -> None:
+        """Raises unless the result of the call is right."""
+
+
+def measure(
+    contenders: Contenders, names: list[str], seconds: float, min_rounds: int
+) -> dict[str, Times | Exception]:
+    """Times the contenders in turns, for `seconds` in all and at least `min_rounds` rounds.
+
+    A contender that raises, or whose result is wrong, is not timed: its exception is returned.
+    """
+    outcome: dict[str, Times | Exception] = {}
+    calls: dict[str, Call] = {}
+    for name in names:
+        try:
+            call = contenders.build(name)
+            contenders.verify(name, call())
+            calls[name] = call
+        except Exception as error:  # it fails the test of this contender, not those of the others
+            outcome[name] = error
+    samples = _in_turns(calls, seconds, min_rounds)
+    return outcome | {name: Times(samples[name], peak_memory(call)) for name, call in calls.items()}
+
+
+def _in_turns(calls: Mapping[str, Call], seconds: float, min_rounds: int) -> dict[str, list[float]]:
+    repeats = {name: _repeats(call) for name, call in calls.items()}
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    order, shuffle = list(calls), random.Random(0).shuffle
+    gc.collect()
     gc.disable()
     try:
-        begun = time.perf_counter()
-        for round_ in range(_MAX_ROUNDS):
-            if round_ >= _MIN_ROUNDS and time.perf_counter() - begun > seconds:
-                break
-            for name, run in contenders.items():
-                start = time.perf_counter()
-                run()
-                times[name].append(time.perf_counter() - start)
+        end = time.perf_counter() + seconds
+        done = 0
+        while order and (done < min_rounds or time.perf_counter() < end):
+            shuffle(order)  # so that nobody always finds the caches as the same one left them
+            for name in order:
+                samples[name].append(_time(calls[name], repeats[name]))
+            done += 1
     finally:
-        if collecting:
-            gc.enable()
-    return times
+        gc.enable()
+    return samples
 
 
-class ReplayTimer:
-    """A timer for pytest-benchmark that replays durations: read twice a round, it advances by the next of them."""
+def _repeats(call: Call) -> int:
+    call()
+    return max(1, math.ceil(_SHORTEST_SAMPLE / max(_time(call, 1), 1e-7)))
+
+
+def _time(call: Call, repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - start) / repeats
+
+
+class Playback:
+    """A timer for pytest-benchmark under which rounds take the times that were loaded."""
 
     def __init__(self) -> None:
-        self._readings = iter([0.0])
+        self._clock = 0.0
+        self._running = False
+        self._samples: Iterator[float] = iter(())
 
-    def load(self, durations: Sequence[float]) -> None:
-        """What the next rounds will seem to take, seconds."""
-        readings, now = [], 0.0
-        for duration in durations:
-            readings += [now, now + duration]
-            now += duration
-        self._readings = iter(readings)
+    def load(self, samples: list[float]) -> None:
+        self._samples = iter(samples)
+        self._running = False
 
     def __call__(self) -> float:
-        return next(self._readings)
+        if self._running:
+            self._clock += next(self._samples)
+        self._running = not self._running
+        return self._clock
 
 
-@functools.cache
-def environment() -> dict[str, Any]:
-    """What a time means nothing without: commit, processor, threads and versions."""
-    root = Path(__file__).parents[1]
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
-    changed = " + changes" if git("status", "--porcelain", "--", "csrc", "causalvae_fast", "bench/*.py") else ""
-    return {
-        "commit": (git("rev-parse", "--short", "HEAD") or "unknown") + changed,
-        "device": _processor(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "causalvae_fast": causalvae_fast.__version__,
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def make_row(
-    key: Mapping[str, Any], contender: str, durations: Sequence[float], ours: Sequence[float]
-) -> dict[str, Any]:
-    """A line of the results: median and interquartile range in ms, and the ratio to ours (above 1: slower)."""
-    quartiles = statistics.quantiles(durations, n=4)
-    return {
-        **key,
-        "contender": contender,
-        "median_ms": 1e3 * statistics.median(durations),
-        "iqr_ms": 1e3 * (quartiles[2] - quartiles[0]),
-        "rounds": len(durations),
-        "ratio_to_ours": statistics.median(durations) / statistics.median(ours),
-        **environment(),
-    }
-
-
-def write_rows(op: str, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Write the rows of a run as JSON lines, into a file of their own."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{op}-{time.strftime('%Y%m%d-%H%M%S')}.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+playback = Playback()

@@ -62,8 +62,9 @@ class SEMPrior(nn.Module):
         d = mechanism.d
         if edges is not None and edges.d != d:
             raise ValueError(f"edges has {edges.d} nodes, but mechanism has {d}")
-        if not isinstance(log_sigma, Tensor):
-            log_sigma = torch.tensor(float(log_sigma))
+        log_sigma = torch.as_tensor(log_sigma)
+        if not log_sigma.is_floating_point():
+            log_sigma = log_sigma.to(torch.get_default_dtype())
         if log_sigma.shape not in ((), (d,)):
             raise ValueError(f"log_sigma must be a number or have shape ({d},), got {tuple(log_sigma.shape)}")
         log_sigma = log_sigma.detach().expand(d).clone()
@@ -87,7 +88,11 @@ class SEMPrior(nn.Module):
         return None if self.edges is None else self.edges()
 
     def _gates(self, edges: Tensor | None) -> Tensor | None:
-        return self.sample_edges() if edges is None else edges
+        if edges is None:
+            return self.sample_edges()
+        if edges.shape != (self.d, self.d):
+            raise ValueError(f"edges must have shape ({self.d}, {self.d}), got {tuple(edges.shape)}")
+        return edges
 
     def kl(
         self,

@@ -22,11 +22,18 @@ def poisoned(allocate: Callable[..., Any]) -> Callable[..., Any]:
         if isinstance(result, np.ndarray):
             result.fill(np.nan)
         elif result.is_floating_point() or result.is_complex():
-            with torch.no_grad():
-                result.fill_(float("nan"))
+            fill_with_nan(result)
         return result
 
     return filled
+
+
+def fill_with_nan(tensor: Tensor) -> None:
+    with torch.no_grad():
+        try:
+            tensor.numpy().fill(np.nan)  # one thread: torch would use several, and hang in a forked child
+        except (RuntimeError, TypeError):  # a fake tensor, one that is transformed, or bfloat16
+            tensor.fill_(float("nan"))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -40,6 +40,15 @@ class VideoVAEConfig:
     learn_log_sigma: bool = True
     """Learn the noise of the SEM; otherwise it is 1."""
 
+    def __post_init__(self) -> None:
+        if self.frames < 2:
+            raise ValueError(f"frames must be at least 2, got {self.frames}")
+        for name in ("latents", "channels", "hidden", "background_code"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.size < 2 or self.size % 2:
+            raise ValueError(f"size must be a multiple of 2, got {self.size}")
+
 
 @dataclass
 class VideoTerms:
@@ -207,4 +216,4 @@ class VideoVAE(nn.Module):
             return x.to(self.prior.log_sigma.dtype) / 255
         if not x.is_floating_point():
             raise ValueError(f"{name} must be uint8, or float in [0, 1], got {x.dtype}")
-        return x
+        return x.to(self.prior.log_sigma.dtype)

@@ -44,11 +44,16 @@ def cpu() -> Any:
 
 
 def without_gaps(tensor: Tensor, event_dims: int) -> Tensor:
-    """The tensor, copied only if the elements of a sample's last `event_dims` dimensions have gaps between them.
+    """The tensor as it can be handed to a kernel: with memory that holds its values, and without gaps between the
+    elements of a sample's last `event_dims` dimensions. Copied only if it is not so already.
 
     The stride of the batch may be anything, so an expanded batch is never copied.
     """
+    if tensor.is_neg() or tensor._is_zerotensor():  # views whose memory holds something else, or nothing
+        return tensor.clone(memory_format=torch.contiguous_format).resolve_neg()
     if tensor.is_contiguous():
+        return tensor
+    if event_dims == 0:
         return tensor
     strides = tensor.stride()[tensor.dim() - event_dims :]
     expected = (tensor.shape[-1], 1)[2 - event_dims :]

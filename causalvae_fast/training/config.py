@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -70,11 +71,15 @@ class SpritesConfig:
         for name in ("samples", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "mechanism_learning_rate", "edge_learning_rate", "edge_logit_bound"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("reconstruction_weight", "prediction_weight", "kl_weight", "edge_weight"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         for name in ("edge_start", "noise_start"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
-        if self.edge_logit_bound <= 0:
-            raise ConfigError(f"edge_logit_bound must be above 0, got {self.edge_logit_bound}")
         if self.device not in ("auto", "cpu", "cuda", "mps"):
             raise ConfigError(f"device must be auto, cpu, cuda or mps, got {self.device!r}")
 
@@ -109,9 +114,9 @@ def _build(cls: type[Any], content: Any, path: Path) -> Any:
     if not isinstance(content, dict):
         raise ConfigError(f"{path} does not hold the entries of a configuration: restore it or train again")
     hints = get_type_hints(cls)
-    unknown = sorted(set(content) - set(hints))
+    unknown = sorted(str(name) for name in content if name not in hints)
     if unknown:
-        raise ConfigError(f"{path} has unknown entries: {', '.join(map(str, unknown))}; remove them")
+        raise ConfigError(f"{path} has unknown entries: {', '.join(unknown)}; remove them")
     values = {name: _convert(name, value, hints[name], path) for name, value in content.items()}
     return cls(**values)
 
@@ -120,7 +125,11 @@ def _convert(name: str, value: Any, kind: Any, path: Path) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _build(kind, value, path)
     if kind in (Path, Path | None):
-        return None if value is None else Path(value)
+        if value is None and kind != Path:
+            return None
+        if not isinstance(value, str):
+            raise ConfigError(f"{path}: {name} must be a path, got {value!r}")
+        return Path(value)
     accepted = (int, float) if kind is float else kind
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         raise ConfigError(f"{path}: {name} must be {kind.__name__}, got {value!r}")

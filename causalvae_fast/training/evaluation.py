@@ -34,7 +34,8 @@ def evaluate_sprites(model: VideoVAE, videos: SpriteVideos) -> dict[str, Any]:
         shd: against the true graph, the least over permutations of the latents within a frame, the same at each.
         edges: of the learned graph, each with parent, child, coefficient and probability.
         position_latents: the two latents of a frame that stand for x and y in that permutation.
-        position_r2: of x and y, a least-squares fit on those two latents, scored on videos not used for the fit.
+        position_r2: of x and y, a least-squares fit on those two latents of every frame, scored on frames that
+            were not used for the fit.
         reconstruction: of the frames from the posterior means: the fraction of the pixels' variance that is
             explained, and the mean peak signal-to-noise ratio in dB.
         prediction: the same of the last frame, decoded from f(z of the frames before).

@@ -56,6 +56,14 @@ def train(config: SpritesConfig, *, resume: bool = False, overwrite: bool = Fals
     """
     accelerator = _accelerator(config.device)
     folder = RunFolder(config.run)
+    # Before the folder is touched: what is wrong with the user's images must not cost an earlier run.
+    videos = make_sprites(
+        config.samples,
+        config.model.frames,
+        seed=config.seed,
+        sprite=config.sprite,
+        backgrounds=config.backgrounds,
+    )
     set_seed(config.seed)
     model = VideoVAE(config.model)
     trainer = Trainer(config, model, accelerator)
@@ -66,7 +74,7 @@ def train(config: SpritesConfig, *, resume: bool = False, overwrite: bool = Fals
             folder.create(config, overwrite)
         set_seed(config.seed, device_specific=True)
     accelerator.wait_for_everyone()
-    complete = trainer.run(folder)
+    complete = trainer.run(folder, videos)
     # A process that exits with the group still open may abort, and torchrun then stops the one that still writes.
     accelerator.wait_for_everyone()
     # The wrapped model goes before the group that it holds: the last to let go of the group joins its threads, and
@@ -107,17 +115,10 @@ class Trainer:
         self.plain_optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
         self.model, self.optimizer = accelerator.prepare(model, self.plain_optimizer)
 
-    def run(self, folder: RunFolder) -> bool:
+    def run(self, folder: RunFolder, videos: SpriteVideos) -> bool:
         """Train to the end (True) or to an interrupt (False); either way with a checkpoint in the folder."""
         config, accelerator = self.config, self.accelerator
         first = accelerator.is_main_process
-        videos = make_sprites(
-            config.samples,
-            config.model.frames,
-            seed=config.seed,
-            sprite=config.sprite,
-            backgrounds=config.backgrounds,
-        )
         writer = SummaryWriter(folder.tensorboard, purge_step=self.step) if first else None
         with ProgressReport(self.steps, self.step, first) as report, _interrupt_flag() as interrupted:
             report.say(_introduction(config, accelerator, self.steps))
@@ -131,8 +132,8 @@ class Trainer:
                     terms = self._update(*batch)
                     if not math.isfinite(terms["loss"]):
                         raise TrainingError(
-                            f"the loss became {terms['loss']} in step {self.step + 1}: lower --learning-rate; "
-                            f"{folder.checkpoint} is from before"
+                            f"the loss became {terms['loss']} in step {self.step + 1}: lower --learning-rate. "
+                            f"A checkpoint of an epoch before, if there was one, is in {folder.path}"
                         )
                     self.step += 1
                     for name, value in terms.items():

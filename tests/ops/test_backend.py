@@ -1,5 +1,6 @@
 """The choice of a backend: by the call, the context, the environment, or by default; never in silence."""
 
+import inspect
 import threading
 import warnings
 
@@ -38,7 +39,7 @@ def not_built(monkeypatch: pytest.MonkeyPatch) -> None:
 def served(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The backends that served calls of `sem_kl`, as they happen."""
     calls: list[str] = []
-    namespace = sem_kl.__wrapped__.__globals__  # of the module, whose name the function hides
+    namespace = inspect.unwrap(sem_kl).__globals__  # of the module, whose name the function hides
 
     def recorded(name: str, function: object) -> object:
         def call(*args: Tensor | str) -> Tensor:

@@ -39,7 +39,10 @@ TYPE_ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     "log_sigma_none": ({"log_sigma": None}, "log_sigma must be a tensor, got NoneType"),
     "loc_integer": ({"loc": ones(4, 3).long()}, "loc must be float32 or float64, got torch.int64"),
     "loc_half": ({"loc": ones(4, 3).half()}, "loc must be float32 or float64, got torch.float16"),
-    "loc_complex": ({"loc": ones(4, 3).cfloat()}, "loc must be float32 or float64, got torch.complex64"),
+    "loc_complex": (
+        {"loc": ones(4, 3).to(torch.complex64)},
+        "loc must be float32 or float64, got torch.complex64",
+    ),
     "jac_dtype": ({"jac": ones(3, 3).float()}, "jac has dtype torch.float32, but loc has torch.float64"),
     "offset_dtype": ({"offset": ones(3).float()}, "offset has dtype torch.float32"),
     "log_sigma_dtype": ({"log_sigma": ones(3).float()}, "log_sigma has dtype torch.float32"),

@@ -60,7 +60,7 @@ def value_and_gradients(inputs: SEMInputs, upstream: Tensor) -> list[Tensor]:
 def same_bits(actual: Sequence[Tensor | None], expected: Sequence[Tensor | None]) -> bool:
     """Equal, NaN where the other is NaN."""
     return all(
-        a is b is None or torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+        a is b or (a is not None and b is not None and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True))
         for a, b in zip(actual, expected, strict=True)
     )
 

@@ -39,7 +39,7 @@ def sem_kl(
         KL = 1/2 sum_i ((|M_i|^2 + r_i^2) / sigma_i^2 - 1) + sum_i log sigma_i - sum_i log L_ii.
 
     Samples do not influence each other: NaN in one gives NaN for that one. Differentiable in every tensor, twice
-    and more through the reference formula. Under autocast it computes in float32.
+    and more, and in forward mode, through the reference formula. Under autocast it computes in float32.
 
     Args:
         jac: A, (B, d, d) or (d, d) for the whole batch, (child, parent). Only what is below the diagonal is used.

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from causalvae_fast.ops.sem_kl.cpu import sem_kl_cpu
 from causalvae_fast.ops.sem_kl.reference import sem_kl_reference
@@ -31,6 +32,8 @@ def sem_kl_on_cpu(
     inputs = (jac, offset, log_sigma, loc, factor)
     if torch._C._are_functorch_transforms_active():
         return reduce(Value.apply(*inputs), reduction)
+    if forward_ad._current_level >= 0:  # forward mode outside torch.func cannot be nested in a Function's rule
+        return reduce(sem_kl_reference(*inputs), reduction)
     if torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
         return SEMKL.apply(*inputs, reduction)
     return reduce(_value(*inputs), reduction)
@@ -64,7 +67,10 @@ class SEMKL(torch.autograd.Function):
         (upstream,) = upstreams
         inputs = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:_INPUTS]
-        if torch.is_grad_enabled():  # create_graph=True: the gradients must be differentiable themselves
+        # With create_graph=True the gradients must be differentiable themselves; with is_grads_batched=True,
+        # `upstream` is a batch in disguise, which has no memory.
+        batched = not torch.compiler.is_compiling() and torch._C._functorch.is_legacy_batchedtensor(upstream)
+        if torch.is_grad_enabled() or batched:
             upstream = upstream * _upstream(ctx.reduction, inputs[3])
             return *_reference_gradients(upstream, inputs, wanted), None
         if ctx.reduction == "none":
@@ -92,7 +98,8 @@ def _reference_gradients(
     upstream: Tensor, inputs: Sequence[Tensor], wanted: Sequence[bool]
 ) -> list[Tensor | None]:
     """Gradients of sum_b upstream_b KL_b as differentiable functions of `upstream` and the inputs."""
-    value = sem_kl_reference(*inputs)
+    with torch.enable_grad():
+        value = sem_kl_reference(*inputs)
     differentiated = [t for t, want in zip(inputs, wanted, strict=True) if want]
     gradients = iter(torch.autograd.grad(value, differentiated, upstream.expand_as(value), create_graph=True))
     return [next(gradients) if want else None for want in wanted]
@@ -203,12 +210,17 @@ def _push_forward(function: Callable[..., Any], inputs: Sequence[Tensor], tangen
 
 
 def _vmap_value(info: Any, in_dims: Any, *inputs: Tensor) -> tuple[Tensor, int]:
+    if info.batch_size == 0:
+        return torch.vmap(sem_kl_reference, in_dims)(*inputs), 0
     return torch.stack([Value.apply(*_select(inputs, in_dims, i)) for i in range(info.batch_size)]), 0
 
 
 def _vmap_value_and_grad(info: Any, in_dims: Any, *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    out_dims = (0,) * (1 + _INPUTS)
+    if info.batch_size == 0:
+        return torch.vmap(_value_and_gradients(args[-1]), in_dims[:-1])(*args[:-1]), out_dims
     outputs = [ValueAndGrad.apply(*_select(args, in_dims, i)) for i in range(info.batch_size)]
-    return tuple(torch.stack(column) for column in zip(*outputs, strict=True)), (0,) * (1 + _INPUTS)
+    return tuple(torch.stack(column) for column in zip(*outputs, strict=True)), out_dims
 
 
 def _select(args: Sequence[Any], in_dims: Sequence[int | None], index: int) -> list[Any]:

@@ -31,6 +31,8 @@ def sem_kl_cpu(
     log_sigma = without_gaps(log_sigma, 1)
     loc = without_gaps(loc, 1)
     factor = without_gaps(factor, 2 if full else 1)
+    if upstream is not None:
+        upstream = without_gaps(upstream, 0)
 
     value = torch.empty(batch, dtype=loc.dtype)
     inputs = (jac, offset, log_sigma, loc, factor)
