@@ -16,6 +16,7 @@ PY := causalvae_fast tests bench examples setup.py
 env: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt setup.py
+	@echo "installing into $(VENV): one or two minutes"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt 'setuptools>=77' cmake ninja pybind11
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
@@ -46,7 +47,7 @@ test-python: build
 	$(BIN)/python -m pytest --doctest-modules causalvae_fast
 
 demo: build
-	$(BIN)/causalvae-fast train sprites --run $(RUN) --overwrite $(DEMO_ARGS)
+	$(BIN)/causalvae-fast train sprites --out $(RUN) --overwrite $(DEMO_ARGS)
 	$(BIN)/causalvae-fast evaluate $(RUN)
 	$(BIN)/causalvae-fast figures $(RUN)
 	$(BIN)/causalvae-fast extrapolate $(RUN)

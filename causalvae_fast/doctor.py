@@ -65,6 +65,8 @@ def _cuda_module() -> dict[str, Any]:
     except _native.NotBuiltError as error:
         return {"available": False, "detail": f"{_build_decision()}; {error}"}
     versions = {"runtime": module.runtime_version(), "driver": module.driver_version()}
+    if versions["driver"] == 0:
+        return {"available": False, "detail": "built, but there is no NVIDIA driver here", **versions}
     try:
         devices = module.devices()
     except RuntimeError as error:

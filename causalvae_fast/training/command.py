@@ -51,4 +51,14 @@ def train_command(arguments: Sequence[str]) -> bool:
 
 
 def _parse(arguments: Sequence[str], default: TrainSprites) -> TrainSprites:
-    return tyro.cli(TrainSprites, prog="causalvae-fast train sprites", args=list(arguments), default=default)
+    parsed: TrainSprites = tyro.cli(
+        TrainSprites, prog="causalvae-fast train sprites", args=list(arguments), default=default
+    )
+    config = parsed.config
+    # Later commands may run in another directory.
+    config = dataclasses.replace(
+        config,
+        sprite=None if config.sprite is None else config.sprite.resolve(),
+        backgrounds=None if config.backgrounds is None else config.backgrounds.resolve(),
+    )
+    return dataclasses.replace(parsed, config=config)

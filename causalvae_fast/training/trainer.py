@@ -144,7 +144,8 @@ class Trainer:
                     stopped = self._in_any_process(interrupted())
                     if stopped:
                         break
-                report.epoch(epoch, config.epochs, {n: s / (self.step - begun) for n, s in sums.items()})
+                if not stopped:
+                    report.epoch(epoch, config.epochs, {n: s / (self.step - begun) for n, s in sums.items()})
                 self.save(folder.checkpoint)
                 if stopped and self.step < self.steps:
                     report.say(
