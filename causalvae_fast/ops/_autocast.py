@@ -22,7 +22,7 @@ def in_float32(op: Callable[P, Tensor]) -> Callable[P, Tensor]:
     @functools.wraps(op)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tensor:
         device = next((a.device.type for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
-        if device is None or not torch.is_autocast_enabled(device):
+        if device is None or not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
             return op(*args, **kwargs)
         with torch.autocast(device, enabled=False):
             converted = [_float32(a) for a in args]

@@ -105,7 +105,7 @@ def _default(device_type: str) -> str:
 
 @functools.cache
 def _warn_once(detail: str) -> None:
-    warnings.warn(f"causalvae_fast runs on its slow reference backend: {detail}", stacklevel=4)
+    warnings.warn(f"causalvae_fast runs on its slow reference backend: {detail}", stacklevel=6)
 
 
 def _status(name: str) -> BackendStatus:
