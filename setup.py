@@ -1,10 +1,12 @@
 """Builds the compiled core with CMake. Everything else is in pyproject.toml."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pybind11
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
@@ -23,6 +25,9 @@ class CMakeBuild(build_ext):
         configure = [
             *("cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja"),
             f"-DPython_EXECUTABLE={sys.executable}",
+            # Named anew each time: those of an isolated build are gone when the next one starts.
+            f"-DCMAKE_MAKE_PROGRAM={shutil.which('ninja')}",
+            f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             f"-DCAUSALVAE_FAST_MODULE_DIR={package}",
             f"-DCAUSALVAE_FAST_CUDA={os.environ.get('CAUSALVAE_FAST_CUDA', 'AUTO')}",
         ]

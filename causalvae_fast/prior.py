@@ -62,9 +62,8 @@ class SEMPrior(nn.Module):
         d = mechanism.d
         if edges is not None and edges.d != d:
             raise ValueError(f"edges has {edges.d} nodes, but mechanism has {d}")
-        log_sigma = torch.as_tensor(log_sigma)
-        if not log_sigma.is_floating_point():
-            log_sigma = log_sigma.to(torch.get_default_dtype())
+        if not isinstance(log_sigma, Tensor) or not log_sigma.is_floating_point():
+            log_sigma = torch.as_tensor(log_sigma, dtype=torch.get_default_dtype())
         if log_sigma.shape not in ((), (d,)):
             raise ValueError(f"log_sigma must be a number or have shape ({d},), got {tuple(log_sigma.shape)}")
         log_sigma = log_sigma.detach().expand(d).clone()

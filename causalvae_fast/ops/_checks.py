@@ -21,6 +21,8 @@ def check_tensors(tensors: Mapping[str, object]) -> None:
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
+        if tensor.layout is not torch.strided:
+            raise TypeError(f"{name} must be dense, got {tensor.layout}")
         if first_name is None:
             first_name, first = name, tensor
             if tensor.dtype not in (torch.float32, torch.float64):

@@ -70,7 +70,7 @@ def empty(shape: torch.Size, dtype: torch.dtype) -> Tensor:
     freed, so that the next call does not fault in its pages again (csrc/common/buffer_pool.h).
     """
     if shape.numel() * dtype.itemsize < _POOLED_BYTES:
-        return torch.empty(shape, dtype=dtype)
+        return torch.empty(shape, dtype=dtype, device="cpu")
     module = cpu()
     return torch.from_numpy((module.empty_float32 if dtype == torch.float32 else module.empty_float64)(shape))
 

@@ -75,6 +75,9 @@ void sem_kl(int64_t batch, int64_t d, const StridedAddress& jac, bool shared_jac
       .grad_scale = pointer<T>(grad_scale),
       .grad_scale_tril = pointer<T>(grad_scale_tril),
   };
+  const bool has_memory = arguments.jac && arguments.offset && arguments.log_sigma && arguments.loc &&
+                          (arguments.scale || arguments.scale_tril);
+  if (batch > 0 && !has_memory) throw std::invalid_argument("an input has no memory");
   const cvf::Isa chosen = isa_named(isa);
   py::gil_scoped_release release;
   cvf::sem_kl::run<T>(arguments, threads, chosen);
@@ -89,7 +92,7 @@ py::array_t<T> empty(const std::vector<py::ssize_t>& shape) {
   };
   size_t bytes = sizeof(T);
   for (const py::ssize_t size : shape) bytes *= static_cast<size_t>(size);
-  auto buffer = std::make_unique<Buffer>(cvf::acquire_buffer(bytes), bytes);
+  std::unique_ptr<Buffer> buffer(new Buffer{cvf::acquire_buffer(bytes), bytes});
   const T* data = static_cast<const T*>(buffer->data);
   const py::capsule owner(buffer.release(), [](void* pointer) {
     const std::unique_ptr<Buffer> held(static_cast<Buffer*>(pointer));

@@ -22,6 +22,7 @@ from torch.autograd import forward_ad
 from causalvae_fast.ops.sem_kl.cpu import sem_kl_cpu
 from causalvae_fast.ops.sem_kl.reference import sem_kl_reference
 
+_PLAIN = (Tensor, torch.nn.Parameter)
 _INPUTS = 5  # jac, offset, log_sigma, loc, and factor: scale (B, d) or scale_tril (B, d, d)
 
 
@@ -30,6 +31,11 @@ def sem_kl_on_cpu(
 ) -> Tensor:
     """The KL of each sample (B,), or its mean or sum, by the CPU kernels."""
     inputs = (jac, offset, log_sigma, loc, factor)
+    if not torch.compiler.is_compiling():
+        if torch._C._get_tracing_state() is not None:  # torch.jit.trace records what ATen does, and nothing else
+            return reduce(sem_kl_reference(*inputs), reduction)
+        if _needs_dispatcher(inputs):
+            return reduce(sem_kl_op(*inputs), reduction)
     if torch._C._are_functorch_transforms_active():
         return reduce(Value.apply(*inputs), reduction)
     if forward_ad._current_level >= 0:  # forward mode outside torch.func cannot be nested in a Function's rule
@@ -37,6 +43,11 @@ def sem_kl_on_cpu(
     if torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
         return SEMKL.apply(*inputs, reduction)
     return reduce(_value(*inputs), reduction)
+
+
+def _needs_dispatcher(tensors: Sequence[Tensor]) -> bool:
+    """Whether a mode (fake tensors, make_fx) or a subclass must see the op: there may be no memory."""
+    return torch._C._len_torch_dispatch_stack() > 0 or any(type(t) not in _PLAIN for t in tensors)
 
 
 def reduce(value: Tensor, reduction: str) -> Tensor:
@@ -69,7 +80,10 @@ class SEMKL(torch.autograd.Function):
         wanted = ctx.needs_input_grad[:_INPUTS]
         # With create_graph=True the gradients must be differentiable themselves; with is_grads_batched=True,
         # `upstream` is a batch in disguise, which has no memory.
-        batched = not torch.compiler.is_compiling() and torch._C._functorch.is_legacy_batchedtensor(upstream)
+        batched = not torch.compiler.is_compiling() and (
+            torch._C._functorch.is_legacy_batchedtensor(upstream)
+            or torch._C._functorch.is_functorch_wrapped_tensor(upstream)
+        )
         if torch.is_grad_enabled() or batched:
             upstream = upstream * _upstream(ctx.reduction, inputs[3])
             return *_reference_gradients(upstream, inputs, wanted), None
@@ -89,7 +103,9 @@ def _upstream(reduction: str, loc: Tensor) -> Tensor:
 
 
 def _scaled(gradients: Sequence[Tensor | None], upstream: Tensor) -> list[Tensor | None]:
-    if not torch.compiler.is_compiling() and upstream.item() == 1:
+    if torch.compiler.is_compiling():  # a compiled backward may run again on the same gradients
+        return [None if g is None else g * upstream for g in gradients]
+    if upstream.item() == 1:
         return list(gradients)
     return [None if g is None else g.mul_(upstream) for g in gradients]
 
@@ -98,10 +114,12 @@ def _reference_gradients(
     upstream: Tensor, inputs: Sequence[Tensor], wanted: Sequence[bool]
 ) -> list[Tensor | None]:
     """Gradients of sum_b upstream_b KL_b as differentiable functions of `upstream` and the inputs."""
-    with torch.enable_grad():
+    with torch.enable_grad(), torch.autocast(upstream.device.type, enabled=False):
+        # A node of its own for each input: through one that depends on another, gradients would pass twice.
+        inputs = [t.view_as(t) for t in inputs]
         value = sem_kl_reference(*inputs)
-    differentiated = [t for t, want in zip(inputs, wanted, strict=True) if want]
-    gradients = iter(torch.autograd.grad(value, differentiated, upstream.expand_as(value), create_graph=True))
+        differentiated = [t for t, want in zip(inputs, wanted, strict=True) if want]
+        gradients = iter(torch.autograd.grad(value, differentiated, upstream.expand_as(value), create_graph=True))
     return [next(gradients) if want else None for want in wanted]
 
 
@@ -115,7 +133,7 @@ def _value_and_grad(
     upstream: Tensor, inputs: Sequence[Tensor], wanted: Sequence[bool]
 ) -> tuple[Tensor, list[Tensor | None]]:
     """The value and the five gradients, None where not wanted."""
-    if not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and not _needs_dispatcher((upstream, *inputs)):
         return sem_kl_cpu(*inputs, upstream=upstream, wanted=wanted)
     value, *gradients = sem_kl_value_and_grad_op(upstream, *inputs, list(wanted))
     return value, [g if want else None for g, want in zip(gradients, wanted, strict=True)]

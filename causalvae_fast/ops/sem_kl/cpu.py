@@ -34,7 +34,7 @@ def sem_kl_cpu(
     if upstream is not None:
         upstream = without_gaps(upstream, 0)
 
-    value = torch.empty(batch, dtype=loc.dtype)
+    value = torch.empty(batch, dtype=loc.dtype, device="cpu")
     inputs = (jac, offset, log_sigma, loc, factor)
     grads = [empty(t.shape, t.dtype) if w else None for t, w in zip(inputs, wanted, strict=True)]
     kernel = _native.cpu().sem_kl_float32 if loc.dtype == torch.float32 else _native.cpu().sem_kl_float64
