@@ -48,14 +48,14 @@ def check_shape(name: str, tensor: Tensor, *shapes: tuple[int, ...]) -> None:
         raise ValueError(f"{name} must have shape {expected}, got {tuple(tensor.shape)}")
 
 
-def check_matrix(name: str, tensor: Tensor, columns: str = "d") -> tuple[int, int]:
+def check_matrix(name: str, tensor: Tensor) -> tuple[int, int]:
     """The tensor has shape (B, d) with d >= 1; returns B and d.
 
     Raises:
         ValueError: otherwise.
     """
     if tensor.dim() != 2 or tensor.shape[1] < 1:
-        raise ValueError(f"{name} must have shape (B, {columns}), got {tuple(tensor.shape)}")
+        raise ValueError(f"{name} must have shape (B, d), got {tuple(tensor.shape)}")
     return tensor.shape[0], tensor.shape[1]
 
 

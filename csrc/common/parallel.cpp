@@ -7,9 +7,6 @@
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
 #endif
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 namespace cvf {
 namespace {
