@@ -37,14 +37,29 @@ class LogProduct {
 
   // Natural logarithm of the product in one lane.
   CVF_INLINE double log(int lane) const {
-    constexpr double kLog2 = 0.693147180559945309417232121458;
     const double regular =
         std::log(static_cast<double>(mantissa_[lane])) + kLog2 * static_cast<double>(exponent_[lane]);
     const T special = special_[lane];
     return special == T(1) ? regular : regular + std::log(static_cast<double>(special));
   }
 
+  // Of all lanes together.
+  CVF_INLINE double log() const {
+    double mantissa = 1;  // below 2^kLanes
+    int64_t exponent = 0;
+    for (int lane = 0; lane < kLanes<T>; ++lane) {
+      mantissa *= static_cast<double>(mantissa_[lane]);
+      exponent += exponent_[lane];
+    }
+    double sum = std::log(mantissa) + kLog2 * static_cast<double>(exponent);
+    for (int lane = 0; lane < kLanes<T>; ++lane) {
+      if (special_[lane] != T(1)) sum += std::log(static_cast<double>(special_[lane]));
+    }
+    return sum;
+  }
+
  private:
+  static constexpr double kLog2 = 0.693147180559945309417232121458;
   static constexpr auto kOnes = static_cast<decltype(Int{}[0] + 0)>(-1);
 
   static CVF_INLINE Vec<T> one() { return Vec<T>{} + T(1); }

@@ -19,6 +19,8 @@ class RowWriter {
         streamed_(columns % kWidth == 0 && reinterpret_cast<uintptr_t>(data) % kVectorBytes == 0 &&
                   rows * columns * static_cast<int64_t>(sizeof(T)) >= kStreamedBytes) {}
 
+  bool streamed() const { return streamed_; }
+
   // Elements [column, column + kWidth) of a row, as far as the row goes.
   CVF_INLINE void write(T* row, int64_t column, Vec<T> v) const {
     if (streamed_) {

@@ -4,8 +4,10 @@
 // the linker never merges a function compiled for AVX-512 with its twin for an older machine.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #if defined(__SSE2__)
@@ -19,6 +21,8 @@
 #define CVF_INLINE inline __attribute__((always_inline))
 
 namespace cvf::CVF_ISA {
+
+inline constexpr int kCacheLine = 64;  // bytes
 
 #if defined(__AVX512F__)
 inline constexpr int kVectorBytes = 64;
@@ -98,26 +102,81 @@ CVF_INLINE Vec<T> broadcast(T x) {
   return x - Vec<T>{};
 }
 
-// The first `count` lanes from p, the others zero. Reads nothing behind p + count.
+// All bits set in the first `count` lanes: none if it is negative, all if it is larger than a vector.
 template <class T>
-CVF_INLINE Vec<T> load_partial(const T* p, int64_t count) {
-  Vec<T> v{};
-  for (int64_t lane = 0; lane < count; ++lane) v[lane] = p[lane];
-  return v;
-}
-
-template <class T>
-CVF_INLINE void store_partial(T* p, Vec<T> v, int64_t count) {
-  for (int64_t lane = 0; lane < count; ++lane) p[lane] = v[lane];
+CVF_INLINE typename Simd<T>::Int first_lanes(int64_t count) {
+  typename Simd<T>::Int lane;
+  for (int i = 0; i < kLanes<T>; ++i) lane[i] = i;
+  return lane < static_cast<decltype(lane[0] + 0)>(count);
 }
 
 // The first `count` lanes of v, the others zero, whatever they hold.
 template <class T>
 CVF_INLINE Vec<T> keep_first(Vec<T> v, int64_t count) {
-  using Int = typename Simd<T>::Int;
-  Int lane;
-  for (int i = 0; i < kLanes<T>; ++i) lane[i] = i;
-  return reinterpret_cast<Vec<T>>(reinterpret_cast<Int>(v) & (lane < static_cast<decltype(lane[0] + 0)>(count)));
+  return reinterpret_cast<Vec<T>>(reinterpret_cast<typename Simd<T>::Int>(v) & first_lanes<T>(count));
+}
+
+#if defined(__AVX512F__)
+namespace detail {
+
+// As the mask registers have it, a bit for each lane.
+template <class T>
+CVF_INLINE uint32_t first_bits(int64_t count) {
+  return (uint32_t{1} << std::clamp<int64_t>(count, 0, kLanes<T>)) - 1;
+}
+
+}  // namespace detail
+#endif
+
+// The first `count` lanes from p, the others zero. Reads nothing behind p + count.
+template <class T>
+CVF_INLINE Vec<T> load_partial(const T* p, int64_t count) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>) {
+    return _mm512_maskz_loadu_ps(static_cast<__mmask16>(detail::first_bits<T>(count)), p);
+  } else {
+    return _mm512_maskz_loadu_pd(static_cast<__mmask8>(detail::first_bits<T>(count)), p);
+  }
+#elif defined(__AVX__)
+  if constexpr (std::is_same_v<T, float>) {
+    return _mm256_maskload_ps(p, reinterpret_cast<__m256i>(first_lanes<T>(count)));
+  } else {
+    return _mm256_maskload_pd(p, reinterpret_cast<__m256i>(first_lanes<T>(count)));
+  }
+#else
+  Vec<T> v{};
+  for (int64_t lane = 0; lane < std::min<int64_t>(count, kLanes<T>); ++lane) v[lane] = p[lane];
+  return v;
+#endif
+}
+
+// The same where it is known that memory goes on to `end`, which is faster on machines without masked loads.
+template <class T>
+CVF_INLINE Vec<T> load_first(const T* p, int64_t count, [[maybe_unused]] const T* end) {
+#if !defined(__AVX__)
+  if (p + kLanes<T> <= end) return keep_first<T>(load(p), count);
+#endif
+  return load_partial(p, count);
+}
+
+// Writes nothing behind p + count.
+template <class T>
+CVF_INLINE void store_partial(T* p, Vec<T> v, int64_t count) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>) {
+    _mm512_mask_storeu_ps(p, static_cast<__mmask16>(detail::first_bits<T>(count)), v);
+  } else {
+    _mm512_mask_storeu_pd(p, static_cast<__mmask8>(detail::first_bits<T>(count)), v);
+  }
+#elif defined(__AVX__)
+  if constexpr (std::is_same_v<T, float>) {
+    _mm256_maskstore_ps(p, reinterpret_cast<__m256i>(first_lanes<T>(count)), v);
+  } else {
+    _mm256_maskstore_pd(p, reinterpret_cast<__m256i>(first_lanes<T>(count)), v);
+  }
+#else
+  for (int64_t lane = 0; lane < std::min<int64_t>(count, kLanes<T>); ++lane) p[lane] = v[lane];
+#endif
 }
 
 // Lane l of the result is lane index[l] of the 2 N lanes of a and b put together.

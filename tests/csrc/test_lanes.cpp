@@ -55,11 +55,27 @@ void test_partial() {
     const Vec<T> kept = keep_first<T>(Vec<T>{} + nan, count);
     for (int lane = 0; lane < n; ++lane) CHECK(lane < count ? std::isnan(kept[lane]) : kept[lane] == T(0));
   }
-  // On the heap and of exact size, so that the address sanitizer sees one element too many.
+  // Of exact size: one element too many would be seen by the address sanitizer, or in the guards.
   for (int count = 0; count <= n; ++count) {
-    std::vector<T> source(static_cast<size_t>(count), T(3)), target(static_cast<size_t>(count));
-    store_partial<T>(target.data(), load_partial(source.data(), count), count);
-    CHECK(source == target);
+    const std::vector<T> source(static_cast<size_t>(count), T(3));
+    const Vec<T> loaded = load_partial(source.data(), count);
+    for (int lane = 0; lane < n; ++lane) CHECK(loaded[lane] == (lane < count ? T(3) : T(0)));
+    std::vector<T> target(static_cast<size_t>(count) + 2, T(-1));
+    store_partial<T>(target.data() + 1, loaded, count);
+    CHECK(target.front() == T(-1) && target.back() == T(-1));
+    CHECK(std::vector<T>(target.begin() + 1, target.end() - 1) == source);
+  }
+  // Counts beyond a vector's ends, and memory that goes on, or not.
+  std::vector<T> row(static_cast<size_t>(n), nan);
+  row[0] = T(5);
+  CHECK(load_first(row.data(), 1, row.data() + n)[0] == T(5) && load_first(row.data(), 1, row.data() + 1)[0] == T(5));
+  for (const int64_t count : {int64_t{-3}, int64_t{0}, int64_t{1}, int64_t{n + 5}}) {
+    const Vec<T> loaded = load_first(row.data(), count, row.data() + n);
+    for (int lane = 1; lane < n; ++lane) CHECK(lane < count ? std::isnan(loaded[lane]) : loaded[lane] == T(0));
+    std::vector<T> target(static_cast<size_t>(n) + 2, T(-1));
+    store_partial<T>(target.data() + 1, Vec<T>{} + T(3), count);
+    for (int k = 0; k < n + 2; ++k)
+      CHECK(target[static_cast<size_t>(k)] == (k > 0 && k <= std::min<int64_t>(count, n) ? T(3) : T(-1)));
   }
 }
 
@@ -94,6 +110,8 @@ void test_log_product() {
       CHECK(cvf::test::close(product.log(lane), static_cast<double>(expected), tolerance,
                              static_cast<double>(factors.size())));
     }
+    CHECK(cvf::test::close(product.log(), static_cast<double>(expected) * kLanes<T>, tolerance,
+                           static_cast<double>(factors.size() * kLanes<T>)));
   }
   // Lanes do not mix.
   LogProduct<T> product;
@@ -102,6 +120,7 @@ void test_log_product() {
   product.multiply(factors);
   CHECK(std::isnan(product.log(0)));
   for (int lane = 1; lane < kLanes<T>; ++lane) CHECK(cvf::test::close(product.log(lane), std::log(lane + 1.0), 1e-6));
+  CHECK(std::isnan(product.log()));
 }
 
 template <class T>

@@ -1,69 +1,32 @@
-"""The numbers of `sem_kl`: values and gradients of the kernels, on all shapes, layouts and instruction sets."""
+"""The numbers of `sem_kl`: values and gradients of the kernels, on all shapes and instruction sets."""
 
 import itertools
-import math
-import multiprocessing
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import mpmath
 import pytest
 import torch
-from inputs import DTYPES, POSTERIORS, SHARING, SEMInputs, sem_inputs, sem_kl_terms, true_sem_kl, upstream_gradient
+from checks import (
+    ALL,
+    BATCHES,
+    ISAS,
+    SIZES,
+    check_gradients,
+    check_value,
+    each_dtype,
+    each_jac,
+    each_kernel,
+    each_offset,
+    each_posterior,
+    value_and_gradients,
+)
+from inputs import DTYPES, SEMInputs, sem_inputs, sem_kl_terms, true_sem_kl, upstream_gradient
 from mpmath import mp
 from tolerances import RELATIVE, gradient_error, value_error
-from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
-from causalvae_fast.ops import _native, sem_kl
+from causalvae_fast.ops import sem_kl
 from causalvae_fast.ops.sem_kl.cpu import sem_kl_cpu
-from causalvae_fast.ops.sem_kl.reference import sem_kl_reference
-
-ALL = (True,) * 5
-ISAS = _native.cpu().isas()
-BATCHES = (0, 1, 17)
-SIZES = (1, 2, 3, 5, 16, 17, 33, 64, 100, 257)
-ONE_PER_KERNEL = (5, 40)  # d for samples across lanes, and for one sample at a time
-
-each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
-each_posterior = pytest.mark.parametrize("posterior", POSTERIORS)
-each_jac = pytest.mark.parametrize("jac", SHARING, ids=lambda sharing: f"jac_{sharing}")
-each_offset = pytest.mark.parametrize("offset", SHARING, ids=lambda sharing: f"offset_{sharing}")
-each_kernel = pytest.mark.parametrize("d", ONE_PER_KERNEL, ids=lambda d: f"d{d}")
-
-
-def check_value(value: Tensor, expected: Tensor, inputs: SEMInputs, case: str = "") -> None:
-    assert value.dtype == inputs.loc.dtype
-    error = value_error(value, expected, sem_kl_terms(inputs))
-    assert error <= RELATIVE[value.dtype], f"value {case}: {error:.1e}"
-
-
-def check_gradients(
-    gradients: Sequence[Tensor | None], expected: Sequence[Tensor], inputs: SEMInputs, case: str = ""
-) -> None:
-    for name, gradient, truth, batched in zip(inputs._fields, gradients, expected, inputs.batched, strict=True):
-        if gradient is None:
-            continue
-        assert gradient.dtype == inputs.loc.dtype
-        error = gradient_error(gradient, truth, batched=batched)
-        assert error <= RELATIVE[gradient.dtype], f"gradient of {name} {case}: {error:.1e}"
-
-
-def value_and_gradients(inputs: SEMInputs, upstream: Tensor) -> list[Tensor]:
-    """The public function and autograd, as a user calls them: the value, then the five gradients."""
-    leaves = SEMInputs(*(t.detach().requires_grad_() for t in inputs))  # of the same layout
-    value = leaves.call(sem_kl)
-    return [value.detach(), *torch.autograd.grad(value, leaves, upstream)]
-
-
-def same_bits(actual: Sequence[Tensor | None], expected: Sequence[Tensor | None]) -> bool:
-    """Equal, NaN where the other is NaN."""
-    return all(
-        a is b or (a is not None and b is not None and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True))
-        for a, b in zip(actual, expected, strict=True)
-    )
-
 
 # Against the reference: every shape, instruction set and dtype.
 
@@ -196,124 +159,6 @@ def test_without_edges_it_is_the_kl_of_an_ordinary_vae(d: int, dtype: torch.dtyp
     check_value(inputs._replace(factor=scale.diag_embed()).call(sem_kl), expected, inputs)
 
 
-# Layouts: the same bits as contiguous inputs give.
-
-LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "transposed": lambda t: t.mT.contiguous().mT if t.dim() > 1 else t,
-    "batch_innermost": lambda t: t.movedim(0, -1).contiguous().movedim(-1, 0),
-    "every_second_element": lambda t: torch.stack((t, torch.full_like(t, math.nan)), -1)[..., 0],
-    "every_second_row": lambda t: torch.stack((t, torch.full_like(t, math.nan)), 1)[:, 0],
-    "misaligned": lambda t: torch.cat((t.new_full((1,), math.nan), t.flatten()))[1:].view_as(t),
-    "expanded": lambda t: t[:1].expand_as(t),
-    "one_number": lambda t: t.flatten()[0].expand_as(t),
-}
-
-
-@each_dtype
-@each_offset
-@each_jac
-@each_posterior
-@each_kernel
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_layout(layout: str, d: int, posterior: str, jac: str, offset: str, dtype: torch.dtype) -> None:
-    inputs = sem_inputs(17, d, posterior, jac, offset, dtype)
-    arguments = (*inputs, upstream_gradient(17, dtype))
-    for changed in [*({k} for k in range(6)), set(range(6))]:
-        laid_out = [LAYOUTS[layout](t) if k in changed else t for k, t in enumerate(arguments)]
-        compact = [t.contiguous() for t in laid_out]
-        result = value_and_gradients(SEMInputs(*laid_out[:5]), laid_out[5])
-        assert same_bits(result, value_and_gradients(SEMInputs(*compact[:5]), compact[5])), changed
-
-
-@each_dtype
-@each_jac
-@each_posterior
-@pytest.mark.parametrize("d", [1, 5, 17, 40, 64])
-def test_what_stands_above_the_triangles_is_ignored(d: int, posterior: str, jac: str, dtype: torch.dtype) -> None:
-    inputs = sem_inputs(17, d, posterior, jac, dtype=dtype)
-    upper = torch.ones(d, d, dtype=torch.bool).triu()
-    poisoned = inputs._replace(jac=inputs.jac.masked_fill(upper, math.nan))
-    if posterior == "full":
-        poisoned = poisoned._replace(factor=inputs.factor.masked_fill(upper.triu(1), math.nan))
-    upstream = upstream_gradient(17, dtype)
-    result = value_and_gradients(poisoned, upstream)
-    assert same_bits(result, value_and_gradients(inputs, upstream))
-    assert not torch.stack([t.isnan().any() for t in result]).any()
-    assert result[1].triu().count_nonzero() == 0
-    assert posterior == "diagonal" or result[5].triu(1).count_nonzero() == 0
-
-
-# NaN, infinity and scales that are no scales.
-
-
-@each_dtype
-@each_jac
-@each_posterior
-@each_kernel
-@pytest.mark.parametrize("sample", [0, 9, 16])
-def test_nan_stays_in_its_sample(sample: int, d: int, posterior: str, jac: str, dtype: torch.dtype) -> None:
-    inputs = sem_inputs(17, d, posterior, jac, dtype=dtype)
-    upstream = upstream_gradient(17, dtype)
-    clean = value_and_gradients(inputs, upstream)
-    others = [b for b in range(17) if b != sample]
-    for k, batched in enumerate(inputs.batched):
-        if not batched:
-            continue
-        arguments = [t.clone() for t in inputs]
-        arguments[k][(sample, d - 1, 0)[: arguments[k].dim()]] = math.nan
-        value, *gradients = value_and_gradients(SEMInputs(*arguments), upstream)
-        assert value.isnan().nonzero().flatten().tolist() == [sample]
-        assert torch.equal(value[others], clean[0][others])
-        for own, gradient, before in zip(inputs.batched, gradients, clean[1:], strict=True):
-            if own:
-                assert torch.equal(gradient[others], before[others])
-        assert gradients[3][sample].isnan().any() or gradients[4][sample].isnan().any()
-
-
-OTHERS = [b for b in range(17) if b != 9]
-
-
-def set_scale(inputs: SEMInputs, number: float) -> None:
-    """Sets one standard deviation of sample 9."""
-    factor = inputs.factor
-    diagonal = factor if factor.dim() == 2 else factor.diagonal(dim1=-2, dim2=-1)
-    diagonal[9, factor.shape[1] // 2] = number
-
-
-SCALES = {"zero": 0.0, "negative": -0.5, "infinite": math.inf, "subnormal": 1e-40, "tiny": 1e-30}
-
-
-@each_dtype
-@each_jac
-@each_posterior
-@each_kernel
-@pytest.mark.parametrize("scale", SCALES)
-def test_scales_out_of_range(scale: str, d: int, posterior: str, jac: str, dtype: torch.dtype) -> None:
-    """NaN, infinity or a number where the reference in the same dtype has them."""
-    number = 1e-310 if scale == "subnormal" and dtype == torch.float64 else SCALES[scale]
-    inputs = sem_inputs(17, d, posterior, jac, dtype=dtype)
-    set_scale(inputs, number)
-    expected, tolerance = sem_kl_reference(*inputs), RELATIVE[dtype]
-    for isa in ISAS:
-        value = sem_kl_cpu(*inputs, isa=isa)[0]
-        torch.testing.assert_close(value, expected, rtol=tolerance, atol=tolerance * d, equal_nan=True)
-
-
-@each_dtype
-@each_jac
-@each_posterior
-@each_kernel
-def test_a_scale_whose_square_overflows(d: int, posterior: str, jac: str, dtype: torch.dtype) -> None:
-    """Infinite, or NaN where infinity meets a coefficient of 0; nothing happens to other samples."""
-    inputs = sem_inputs(17, d, posterior, jac, dtype=dtype)
-    clean = [sem_kl_cpu(*inputs, isa=isa)[0] for isa in ISAS]
-    set_scale(inputs, 1e30 if dtype == torch.float32 else 1e200)
-    for isa, before in zip(ISAS, clean, strict=True):
-        value = sem_kl_cpu(*inputs, isa=isa)[0]
-        assert (~value.isfinite()).nonzero().flatten().tolist() == [9]
-        assert torch.equal(value[OTHERS], before[OTHERS])
-
-
 # Ill conditioned: a random W with entries of unit variance has an exponentially large inverse.
 
 
@@ -379,67 +224,3 @@ def test_reduction_of_an_empty_batch(jac: str, posterior: str) -> None:
     total = leaves.call(sem_kl, reduction="sum")
     assert total == 0
     assert all(g.count_nonzero() == 0 for g in torch.autograd.grad(total, leaves))
-
-
-# Threads and processes.
-
-
-def large_inputs(posterior: str, jac: str, d: int) -> tuple[SEMInputs, Tensor]:
-    """Enough work for four threads."""
-    batch = 4_100_000 // d ** (2 if posterior == "diagonal" else 3)
-    return sem_inputs(batch, d, posterior, jac, dtype=torch.float32), upstream_gradient(batch, torch.float32)
-
-
-@each_posterior
-@each_jac
-@pytest.mark.parametrize("d", [24, 64])
-def test_number_of_threads(d: int, jac: str, posterior: str) -> None:
-    inputs, upstream = large_inputs(posterior, jac, d)
-    _, expected_gradients = true_sem_kl(inputs, upstream)
-    alone = value_and_gradients(inputs, upstream)
-    for threads in (2, 4):
-        torch.set_num_threads(threads)
-        several = value_and_gradients(inputs, upstream)
-        check_gradients(several[1:], expected_gradients, inputs, f"{threads} threads")
-        own = (True, *inputs.batched)
-        assert same_bits(*zip(*(pair for pair, o in zip(zip(several, alone), own) if o)))  # noqa: B905
-        assert same_bits(several, value_and_gradients(inputs, upstream)), "two runs differ"
-
-
-def test_two_runs_give_the_same_bits() -> None:
-    for posterior, jac, d in itertools.product(POSTERIORS, SHARING, ONE_PER_KERNEL):
-        inputs, upstream = sem_inputs(17, d, posterior, jac), upstream_gradient(17, torch.float64)
-        assert same_bits(value_and_gradients(inputs, upstream), value_and_gradients(inputs, upstream))
-
-
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_forked_child() -> None:
-    """The pool of threads of the parent does not exist in the child, which must not wait for it."""
-    inputs, upstream = large_inputs("full", "per_sample", 64)
-    torch.set_num_threads(2)
-    expected = value_and_gradients(inputs, upstream)
-
-    def child() -> None:
-        value, gradients = sem_kl_cpu(*inputs, upstream=upstream, wanted=ALL)
-        torch.set_num_threads(1)  # torch's own operations hang in a child whose parent used two
-        assert same_bits([value, *gradients], expected)
-
-    process = multiprocessing.get_context("fork").Process(target=child)
-    process.start()
-    process.join(timeout=30)
-    hangs = process.is_alive()
-    process.kill()
-    process.join()
-    assert not hangs
-    assert process.exitcode == 0
-
-
-def test_calls_from_several_threads_at_once() -> None:
-    cases = [large_inputs(*case) for case in itertools.product(POSTERIORS, SHARING, (24,))]
-    expected = [value_and_gradients(*case) for case in cases]
-    with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(lambda case: value_and_gradients(*case), cases * 3))
-    for result, alone in zip(results, expected * 3, strict=True):
-        assert result[0].shape == alone[0].shape
-        assert torch.equal(result[0], alone[0])
-        assert torch.equal(result[4], alone[4])

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from checks import check_gradients, each_dtype, each_jac, each_kernel, each_offset, each_posterior
 from inputs import POSTERIORS, SEMInputs, sem_inputs, true_sem_kl, upstream_gradient
-from test_sem_kl import check_gradients, each_dtype, each_jac, each_kernel, each_offset, each_posterior
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.autograd.forward_ad import dual_level, make_dual, unpack_dual

@@ -49,7 +49,10 @@ void run_rows(const Arguments<T>& args, const Noise<T>& noise, int requested_thr
   SharedSums<T> sums(args, threads, args.d);
   auto body = [&](int thread, int64_t begin, int64_t end) {
     RowKernel<T> kernel(args, noise);
-    kernel.run(begin, end, sums.offset(thread), sums.log_sigma(thread));
+    for (int64_t sample = begin; sample < end; ++sample) {
+      kernel.run(sample, sums.offset(thread), sums.log_sigma(thread));
+    }
+    kernel.finish();
   };
   parallel_for(args.batch, threads, body);
   sums.write();

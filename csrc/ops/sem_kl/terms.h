@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "common/log_product.h"
 #include "common/scratch.h"
 #include "common/simd.h"
 #include "ops/sem_kl/sem_kl.h"
@@ -17,7 +18,8 @@ inline int64_t round_up(int64_t value, int64_t multiple) { return (value + multi
 template <class T>
 class Noise {
  public:
-  explicit Noise(const Arguments<T>& args) : precision_(args.d) {
+  explicit Noise(const Arguments<T>& args) : precision_(round_up(args.d, kPadding)) {
+    for (int64_t i = 0; i < round_up(args.d, kPadding); ++i) precision_[i] = T(0);
     for (int64_t i = 0; i < args.d; ++i) {
       precision_[i] = static_cast<T>(std::exp(-2.0 * static_cast<double>(args.log_sigma[i])));
       log_det += static_cast<double>(args.log_sigma[i]);
@@ -25,12 +27,21 @@ class Noise {
   }
 
   T precision(int64_t i) const { return precision_[i]; }
+  // Those of the nodes i and following, zero behind the last one.
+  Vec<T> precisions(int64_t i) const { return load(&precision_[i]); }
 
   double log_det = 0;
 
  private:
-  Scratch<T> precision_;  // (d,)
+  static constexpr int64_t kPadding = kCacheLine / sizeof(T);
+  Scratch<T> precision_;  // (d,), and zeros to the end of the cache line
 };
+
+// The KL of one sample from its Mahalanobis part, sum_i (|M_i|^2 + r_i^2) / sigma_i^2, and log det L.
+template <class T>
+T kl_value(const Noise<T>& noise, int64_t d, double mahalanobis, double log_det) {
+  return static_cast<T>(0.5 * (mahalanobis - static_cast<double>(d)) + noise.log_det - log_det);
+}
 
 // Gradients of what the batch shares. Each thread adds to its own buffer in T and flushes it every few samples
 // into totals in double, so that the rounding error does not grow with the batch.

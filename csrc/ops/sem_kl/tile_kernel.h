@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "common/log_product.h"
 #include "common/output.h"
 #include "common/tile.h"
 #include "ops/sem_kl/terms.h"
@@ -97,13 +96,7 @@ class TileKernel {
       int64_t j = 0;
       for (; j < length; j += kWidth) {
         if (next) __builtin_prefetch(next + i * d_ + j, 0, 2);
-        if (j + kWidth <= length) {
-          store(target + j, load(source + j));
-        } else if (source + j + kWidth <= end) {
-          store(target + j, keep_first<T>(load(source + j), length - j));
-        } else {
-          store(target + j, load_partial(source + j, length - j));
-        }
+        store(target + j, j + kWidth <= length ? load(source + j) : load_first(source + j, length - j, end));
       }
       for (; j < row_; j += kWidth) store(target + j, V{});
     }
@@ -189,9 +182,7 @@ class TileKernel {
       }
       product.multiply(diagonal);
     }
-    double log_det = 0;
-    for (int lane = 0; lane < kWidth; ++lane) log_det += product.log(lane);
-    return static_cast<T>(0.5 * (mahalanobis - static_cast<double>(d_)) + noise_.log_det - log_det);
+    return kl_value(noise_, d_, mahalanobis, product.log());
   }
 
   // dL = g (W^T D^-1 M - diag(1 / L_ii)), into out (d, d).
