@@ -41,7 +41,7 @@ def load(run: str | Path) -> VideoVAE:
         RuntimeError, ValueError: if there is no run, or one of its files cannot be used; the message names it.
     """
     try:
-        from causalvae_fast.training.runs import load_model
+        from causalvae_fast.training.runs import load_run
     except ModuleNotFoundError as error:
         raise ImportError(f"load needs {error.name}: pip install 'causalvae_fast[train]'") from error
-    return load_model(run)
+    return load_run(run).model

@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from causalvae_fast import __version__
+
 if TYPE_CHECKING:
     from causalvae_fast.data import SpriteVideos
     from causalvae_fast.training.config import SpritesConfig
+    from causalvae_fast.training.runs import Run
 
 _HELD_OUT_VIDEOS = 2000
 _HELD_OUT_SEED = 1_000_000  # added to the run's seed: other videos than those of any training
@@ -61,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="causalvae-fast", description="A causal prior for variational autoencoders."
     )
+    parser.add_argument("--version", action="version", version=f"causalvae_fast {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     commands.add_parser("train", help="train an experiment: `train sprites --help` lists its options")
@@ -99,26 +103,22 @@ def _train(arguments: list[str]) -> int:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from causalvae_fast.training.checkpoint import write_atomically
     from causalvae_fast.training.evaluation import evaluate_sprites, metrics_text
-    from causalvae_fast.training.runs import RunFolder, load_model
 
-    folder = RunFolder(arguments.run)
-    model = load_model(arguments.run)
-    config = folder.read_config()
-    metrics = evaluate_sprites(model, _held_out(config, config.model.frames))
-    write_atomically(folder.metrics, (json.dumps(metrics, indent=2) + "\n").encode())
-    print(metrics_text(metrics, config.model.latents))
-    print(f"written to {folder.metrics}")
+    run = _load(arguments.run)
+    metrics = {"step": run.step, "steps": run.steps}
+    metrics |= evaluate_sprites(run.model, _held_out(run.config, run.config.model.frames))
+    write_atomically(run.folder.metrics, (json.dumps(metrics, indent=2) + "\n").encode())
+    print(metrics_text(metrics, run.config.model.latents))
+    print(f"written to {run.folder.metrics}")
     return 0
 
 
 def _figures(arguments: argparse.Namespace) -> int:
     from causalvae_fast.figures.sprites import draw_sprite_figures
-    from causalvae_fast.training.runs import RunFolder, load_model
 
-    folder = RunFolder(arguments.run)
-    model = load_model(arguments.run)
-    config = folder.read_config()
-    for path in draw_sprite_figures(model, _held_out(config, config.model.frames + 2), folder.figures):
+    run = _load(arguments.run)
+    videos = _held_out(run.config, run.config.model.frames + 2)
+    for path in draw_sprite_figures(run.model, videos, run.folder.figures):
         print(path)
     return 0
 
@@ -127,29 +127,25 @@ def _extrapolate(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from causalvae_fast.figures.sprites import continue_videos, draw_sprite_extrapolation, in_view
-    from causalvae_fast.training.runs import RunFolder, load_model
 
     if arguments.steps < 1 or arguments.samples < 1:
         return _fail(f"--steps and --samples must be at least 1, got {arguments.steps} and {arguments.samples}")
-    folder = RunFolder(arguments.run)
-    model = load_model(arguments.run)
-    config = folder.read_config()
-    videos = _held_out(config, config.model.frames - 1 + arguments.steps)
+    run = _load(arguments.run)
+    videos = _held_out(run.config, run.config.model.frames - 1 + arguments.steps)
     chosen = in_view(videos)[: arguments.samples]
     if len(chosen) == 0:
         return _fail(f"in none of {len(videos)} videos is the character in view for {arguments.steps} more frames")
     picture = draw_sprite_extrapolation(
-        model, videos, folder.figures / f"extrapolation_{arguments.steps}.png", arguments.samples
+        run.model, videos, run.folder.figures / f"extrapolation_{arguments.steps}.png", arguments.samples
     )
-    arrays = folder.path / "extrapolation.npz"
     np.savez_compressed(
-        arrays,
+        run.folder.extrapolation,
         truth=videos.frames[chosen].numpy(),
-        predicted=continue_videos(model, videos, chosen).numpy(),
+        predicted=continue_videos(run.model, videos, chosen).numpy(),
         positions=videos.positions[chosen].numpy(),
     )
     print(picture)
-    print(arrays)
+    print(run.folder.extrapolation)
     return 0
 
 
@@ -157,6 +153,19 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from causalvae_fast.doctor import doctor
 
     return doctor(arguments.json)
+
+
+def _load(path: Path) -> Run:
+    from causalvae_fast.training.runs import load_run
+
+    run = load_run(path)
+    if run.step < run.steps:
+        print(
+            f"note: the training in {path} is not finished, it stands at step {run.step} of {run.steps}; "
+            f"go on with: causalvae-fast train sprites --out {path} --resume",
+            file=sys.stderr,
+        )
+    return run
 
 
 def _held_out(config: SpritesConfig, frames: int) -> SpriteVideos:

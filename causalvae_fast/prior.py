@@ -15,6 +15,7 @@ from causalvae_fast import ops
 from causalvae_fast.graph import GumbelEdges
 from causalvae_fast.graph.convert import to_adjacency, to_networkx
 from causalvae_fast.mechanisms import Mechanism
+from causalvae_fast.ops._autocast import in_float32
 
 if TYPE_CHECKING:
     import networkx
@@ -28,7 +29,7 @@ class SEMPrior(nn.Module):
     Around a pivot, f is replaced by its first-order expansion A z + b. Then the prior is the Gaussian
     N(W^-1 b, W^-1 diag(sigma^2) W^-T) with W = I - A (Theorem 2), and its KL divergence from a Gaussian
     posterior needs triangular products only (`ops.sem_kl`). For a linear mechanism this is exact. Without
-    edges, and with log_sigma = 0, the prior is N(0, I).
+    edges, and with log_sigma = 0, the prior is N(0, I). Under autocast, everything is computed in float32.
 
     Args:
         mechanism: f, with its `d`. See `LinearMechanism`.
@@ -124,18 +125,26 @@ class SEMPrior(nn.Module):
             if scale is not None or scale_tril is not None:
                 raise ValueError("scale and scale_tril are part of the distribution: pass kl(q) alone")
             loc, scale, scale_tril = _gaussian_parameters(loc)
+        return self._kl(loc, scale=scale, scale_tril=scale_tril, edges=edges, reduction=reduction)
+
+    @in_float32
+    def _kl(
+        self, loc: Tensor, *, scale: Tensor | None, scale_tril: Tensor | None, edges: Tensor | None, reduction: str
+    ) -> Tensor:
         self._check_latents("loc", loc)
         jac, offset = self.mechanism.expand(loc, self._gates(edges))
         return ops.sem_kl(
             jac, offset, self.log_sigma, loc, scale=scale, scale_tril=scale_tril, reduction=reduction
         )
 
+    @in_float32
     def log_prob(self, z: Tensor, *, edges: Tensor | None = None) -> Tensor:
         """log p(z) = sum_i log N(z_i; f_i(z), sigma_i^2), (B,), for z (B, d). Exact for any mechanism."""
         standardized = self.abduct(z, edges=edges) * torch.exp(-self.log_sigma)
         constant = 0.5 * self.d * math.log(2 * math.pi) + self.log_sigma.sum()
         return -0.5 * standardized.square().sum(-1) - constant
 
+    @in_float32
     def rsample(
         self,
         sample_shape: Sequence[int] = (),
@@ -152,8 +161,11 @@ class SEMPrior(nn.Module):
             edges: gates (d, d), (child, parent), as from `sample_edges`; drawn here if None.
 
         Raises:
+            TypeError: if `sample_shape` is a number.
             ValueError: if a node of `do` is not in 0 .. d - 1 or a value has another shape.
         """
+        if isinstance(sample_shape, int):
+            raise TypeError(f"sample_shape must be a tuple of sizes, as ({sample_shape},), got {sample_shape}")
         shape = torch.Size(sample_shape)
         noise = torch.exp(self.log_sigma) * torch.randn(
             shape.numel(), self.d, dtype=self.log_sigma.dtype, device=self.log_sigma.device
@@ -162,11 +174,13 @@ class SEMPrior(nn.Module):
         z = self.mechanism.solve(noise, self._gates(edges), mask, values)
         return z.reshape(*shape, self.d)
 
+    @in_float32
     def abduct(self, z: Tensor, *, edges: Tensor | None = None) -> Tensor:
         """The noise n = z - f(z), (B, d), that explains z (B, d)."""
         self._check_latents("z", z)
         return z - self.mechanism(z, self._gates(edges))
 
+    @in_float32
     def counterfactual(
         self, z: Tensor, do: Mapping[int, float | Tensor], *, edges: Tensor | None = None
     ) -> Tensor:
@@ -183,6 +197,7 @@ class SEMPrior(nn.Module):
         mask, values = self._intervention(do, noise, z.shape[:1])
         return self.mechanism.solve(noise, gates, mask, values)
 
+    @in_float32
     def local_gaussian(self, pivot: Tensor, *, edges: Tensor | None = None) -> MultivariateNormal:
         """The prior linearised at each pivot (B, d): N(W^-1 b, W^-1 diag(sigma^2) W^-T), batch shape (B,).
 
@@ -259,6 +274,11 @@ class SEMPrior(nn.Module):
     def _check_latents(self, name: str, value: Tensor) -> None:
         if value.dim() != 2 or value.shape[1] != self.d:
             raise ValueError(f"{name} must have shape (B, {self.d}), got {tuple(value.shape)}")
+        if value.dtype != self.log_sigma.dtype:
+            raise TypeError(
+                f"{name} has dtype {value.dtype}, but the prior has {self.log_sigma.dtype}: convert {name}, or "
+                "the prior by its .to(dtype)"
+            )
 
 
 def _gaussian_parameters(q: Distribution) -> tuple[Tensor, Tensor | None, Tensor | None]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,7 +38,10 @@ def test_evaluate_writes_and_prints_metrics(trained: Path, capsys: pytest.Captur
     metrics = json.loads((trained / "metrics.json").read_text())
     assert {"shd", "edges", "position_r2", "reconstruction", "prediction"} <= metrics.keys()
     assert {"parent", "child", "coefficient", "probability"} == metrics["edges"][0].keys()
-    assert f"structural Hamming distance  {metrics['shd']}" in capsys.readouterr().out
+    assert metrics["step"] == metrics["steps"] == 4
+    printed = capsys.readouterr()
+    assert f"structural Hamming distance  {metrics['shd']}" in printed.out
+    assert printed.err == ""
 
 
 def test_figures_are_drawn(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,6 +103,24 @@ def test_a_folder_with_a_run_is_refused(trained: Path, capsys: pytest.CaptureFix
     assert (trained / "checkpoint.safetensors").read_bytes() == before
 
 
+def test_overwriting_leaves_no_results_of_the_run_before(trained: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    for command in ("evaluate", "figures", "extrapolate"):
+        assert main([command, str(run)]) == 0
+    assert train(run, "--overwrite") == 0
+    assert {path.name for path in run.rglob("*") if path.is_file() and not path.name.startswith("events.")} == {
+        "config.yaml",
+        "checkpoint.safetensors",
+    }
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"causalvae_fast {cvf.__version__}\n"
+
+
 def test_resume_with_other_options_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "sprites", "--out", str(trained), "--resume", "--batch-size", "8"]) == 1
     assert "batch_size = 8 (the run has 16)" in capsys.readouterr().err
@@ -142,7 +164,9 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "causalvae_fast", *arguments]
 
 
-def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> None:
+def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = tmp_path / "run"
     options = ["train", "sprites", "--out", str(run), *TINY, "--epochs", "2000"]
     process = subprocess.Popen(
@@ -163,6 +187,8 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> Non
     assert f"causalvae-fast train sprites --out {run} --resume" in out
     tensors, metadata = load_checkpoint(run / "checkpoint.safetensors")
     assert 0 < metadata["step"] < 8000
+    assert main(["evaluate", str(run)]) == 0
+    assert f"is not finished, it stands at step {metadata['step']} of 8000" in capsys.readouterr().err
     assert all(value.isfinite().all() for value in tensors.values() if value.is_floating_point())
 
 

@@ -1,34 +1,48 @@
-"""What ops do under torch.autocast."""
+"""What ops, and the prior, do under torch.autocast."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import ParamSpec
+from collections.abc import Callable, Iterable
+from itertools import chain
+from typing import ParamSpec, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 _LOW_PRECISION = (torch.float16, torch.bfloat16)
 
 
-def in_float32(op: Callable[P, Tensor]) -> Callable[P, Tensor]:
+def in_float32(function: Callable[P, R]) -> Callable[P, R]:
     """Decorator: under autocast, float16 and bfloat16 arguments are converted to float32, and autocast is off
     inside. Elsewhere the arguments are passed on as they are.
+
+    The device is that of the first argument that is a tensor, or a module with one.
     """
 
-    @functools.wraps(op)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tensor:
-        device = next((a.device.type for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        device = _device((*args, *kwargs.values()))
         if device is None or not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
-            return op(*args, **kwargs)
+            return function(*args, **kwargs)
         with torch.autocast(device, enabled=False):
             converted = [_float32(a) for a in args]
-            return op(*converted, **{name: _float32(a) for name, a in kwargs.items()})  # type: ignore[arg-type]
+            return function(*converted, **{name: _float32(a) for name, a in kwargs.items()})  # type: ignore[arg-type]
 
     return wrapped
+
+
+def _device(arguments: Iterable[object]) -> str | None:
+    for argument in arguments:
+        if isinstance(argument, Tensor):
+            return argument.device.type
+        if isinstance(argument, nn.Module):
+            for tensor in chain(argument.parameters(), argument.buffers()):
+                return tensor.device.type
+    return None
 
 
 def _float32(argument: object) -> object:

@@ -10,6 +10,8 @@ from causalvae_fast.data import SpriteVideos
 from causalvae_fast.metrics import linear_r2, pixel_r2, psnr, shd_within_frames
 from causalvae_fast.models.video_vae import VideoVAE
 
+_EDGES_IN_TEXT = 12
+
 
 def true_adjacency(frames: int, latents: int) -> torch.Tensor:
     """The graph of the data, (d, d), [i, j] true where i -> j: position at t - 2 and t - 1 -> position at t.
@@ -78,14 +80,16 @@ def metrics_text(metrics: dict[str, Any], latents: int) -> str:
         return f"z({index // latents + 1},{index % latents + 1})"
 
     r2 = metrics["position_r2"]
+    edges = sorted(metrics["edges"], key=lambda edge: -edge["probability"])
     lines = [
         f"structural Hamming distance  {metrics['shd']}",
-        f"edges                        {len(metrics['edges'])}",
+        f"edges                        {len(edges)}",
         *(
             f"  {node(edge['parent'])} -> {node(edge['child'])}  coefficient {edge['coefficient']:+.2f}  "
             f"probability {edge['probability']:.2f}"
-            for edge in metrics["edges"]
+            for edge in edges[:_EDGES_IN_TEXT]
         ),
+        *([f"  and {len(edges) - _EDGES_IN_TEXT} more"] if len(edges) > _EDGES_IN_TEXT else []),
         f"R2 of position               x {r2['x']:.3f}  y {r2['y']:.3f}",
     ]
     for name in ("reconstruction", "prediction"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -16,7 +17,7 @@ class RunFolderError(RuntimeError):
 
 
 class RunFolder:
-    """Where the parts of a run are: config.yaml, checkpoint.safetensors, metrics.json, tensorboard/, figures/."""
+    """Where the parts of a run are."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -25,6 +26,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.json"
         self.tensorboard = self.path / "tensorboard"
         self.figures = self.path / "figures"
+        self.extrapolation = self.path / "extrapolation.npz"
 
     def create(self, config: SpritesConfig, overwrite: bool) -> None:
         """Make the folder for a new run.
@@ -38,7 +40,8 @@ class RunFolder:
                     f"{self.path} holds a run already: continue it with --resume, replace it with --overwrite, "
                     "or give another folder with --out"
                 )
-            for path in (self.checkpoint, self.metrics, *self.tensorboard.glob("events.*")):
+            results = (self.metrics, self.extrapolation, *self.figures.glob("*.png"))
+            for path in (self.checkpoint, *results, *self.tensorboard.glob("events.*")):
                 path.unlink(missing_ok=True)
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.config, to_yaml(config).encode())
@@ -55,8 +58,18 @@ class RunFolder:
         return from_yaml(self.config)
 
 
-def load_model(path: Path | str) -> VideoVAE:
-    """The model of a run as it was last saved, on the CPU, in evaluation mode.
+class Run(NamedTuple):
+    """A run as it was last saved."""
+
+    folder: RunFolder
+    config: SpritesConfig
+    model: VideoVAE  # on the CPU, in evaluation mode
+    step: int  # that the training has come to
+    steps: int  # that it takes in all
+
+
+def load_run(path: Path | str) -> Run:
+    """A run as it was last saved.
 
     Raises:
         RunFolderError: if there is no run in the folder.
@@ -64,10 +77,11 @@ def load_model(path: Path | str) -> VideoVAE:
         CheckpointError: if its checkpoint is missing, truncated, foreign, or of another model.
     """
     folder = RunFolder(path)
-    model = VideoVAE(folder.read_config().model)
-    tensors, _ = load_checkpoint(folder.checkpoint)
+    config = folder.read_config()
+    model = VideoVAE(config.model)
+    tensors, metadata = load_checkpoint(folder.checkpoint)
     load_weights(model, without_prefix("model", tensors), folder.checkpoint)
-    return model.eval()
+    return Run(folder, config, model.eval(), metadata["step"], metadata["steps"])
 
 
 def load_weights(model: VideoVAE, tensors: dict[str, Tensor], path: Path) -> None:

@@ -1,5 +1,6 @@
 #include "common/buffer_pool.h"
 
+#include <atomic>
 #include <cstdlib>
 #include <mutex>
 #include <new>
@@ -25,7 +26,7 @@ struct Block {
 struct Pool {
   std::mutex mutex;
   std::vector<Block> free;  // oldest first
-  size_t bytes = 0;
+  std::atomic<size_t> bytes = 0;  // their sum
 };
 
 // Never destroyed: tensors may outlive static objects.
@@ -93,13 +94,11 @@ void release_buffer(void* buffer, size_t bytes) noexcept {
   std::free(buffer);
 }
 
-size_t cached_bytes() {
-  const std::lock_guard lock(pool().mutex);
-  return pool().bytes;
-}
+size_t cached_bytes() { return pool().bytes; }
 
 void release_cached_buffers() {
-  const std::lock_guard lock(pool().mutex);
+  const std::unique_lock lock(pool().mutex, std::try_to_lock);
+  if (!lock) return;
   for (const Block& block : pool().free) std::free(block.data);
   pool().free.clear();
   pool().bytes = 0;

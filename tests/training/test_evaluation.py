@@ -84,3 +84,14 @@ def test_an_untrained_decoder_reconstructs_less_than_a_perfect_one(
         assert perfect[part]["pixel_r2"] == pytest.approx(1)
         assert untrained[part]["pixel_r2"] < 0.9
         assert untrained[part]["psnr_db"] < 30
+
+
+def test_the_text_lists_the_likeliest_edges_only(videos: SpriteVideos) -> None:
+    model = Oracle(videos)
+    assert model.prior.edges is not None
+    model.prior.edges.logits.data.clamp_(min=1.0)
+    metrics = evaluate_sprites(model, videos)
+    text = metrics_text(metrics, latents=4)
+    assert len(metrics["edges"]) == 48
+    assert text.count("coefficient") == 12
+    assert text.index("z(2,3) -> z(3,3)") < text.index("probability 0.73") < text.index("and 36 more")

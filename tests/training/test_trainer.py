@@ -12,7 +12,7 @@ from torch import Tensor
 from causalvae_fast.training.checkpoint import CheckpointError, load_checkpoint
 from causalvae_fast.training.config import ConfigError, SpritesConfig
 from causalvae_fast.training.progress import ProgressReport
-from causalvae_fast.training.runs import RunFolder, RunFolderError, load_model
+from causalvae_fast.training.runs import RunFolder, RunFolderError, load_run
 from causalvae_fast.training.trainer import Trainer, TrainingError, train
 
 MakeConfig = Callable[..., SpritesConfig]
@@ -79,8 +79,8 @@ def test_the_reconstruction_improves(tiny: MakeConfig) -> None:
 def test_the_noise_waits_and_then_is_learned(tiny: MakeConfig) -> None:
     train(tiny("waits", noise_start=1.0))
     train(tiny("learns", noise_start=0.5))
-    assert load_model(tiny("waits").run).prior.log_sigma.count_nonzero() == 0
-    assert load_model(tiny("learns").run).prior.log_sigma.count_nonzero() > 0
+    assert load_run(tiny("waits").run).model.prior.log_sigma.count_nonzero() == 0
+    assert load_run(tiny("learns").run).model.prior.log_sigma.count_nonzero() > 0
 
 
 def test_logits_stay_within_their_bound(tiny: MakeConfig) -> None:
@@ -95,7 +95,7 @@ def test_the_edge_penalty_waits_for_its_start(tiny: MakeConfig) -> None:
     alone = {"reconstruction_weight": 0.0, "prediction_weight": 0.0, "kl_weight": 0.0}
     train(tiny("never", edge_start=1.0, **alone))
     train(tiny("always", edge_start=0.0, **alone))
-    never, always = (load_model(tiny(run).run).prior.expected_edges() for run in ("never", "always"))
+    never, always = (load_run(tiny(run).run).model.prior.expected_edges() for run in ("never", "always"))
     assert never.item() == pytest.approx(48 * 0.7, rel=1e-5)
     assert always < never - 0.1
 
@@ -128,7 +128,7 @@ def test_resume_refuses_the_checkpoint_of_another_model(tiny: MakeConfig) -> Non
     with pytest.raises(CheckpointError, match="another model"):
         train(folder.read_config(), resume=True)
     with pytest.raises(CheckpointError, match="another model"):
-        load_model(config.run)
+        load_run(config.run)
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(

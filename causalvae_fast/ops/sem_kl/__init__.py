@@ -49,7 +49,8 @@ def sem_kl(
         scale: posterior standard deviations, (B, d), above 0, for L = diag(scale).
         scale_tril: L, (B, d, d), with a positive diagonal. Only what is on and below the diagonal is used.
         reduction: "none", "mean" or "sum" over the batch. With "mean" and "sum", value and gradients are computed
-            in one pass; with "none", the gradients in the backward pass.
+            in one pass, and kept for the backward pass where saved_tensors_hooks do not see them; with "none", the
+            gradients are computed in the backward pass.
         validate_args: check that `scale`, or the diagonal of `scale_tril`, is positive, which reads it once more.
             Otherwise one that is not gives NaN or inf for that sample.
         backend: "reference" or "cpu"; see `causalvae_fast.backends`.
