@@ -21,7 +21,7 @@ class CMakeBuild(build_ext):
 
     def run(self) -> None:
         package = Path(self.get_ext_fullpath("causalvae_fast._cpu")).parent.resolve()
-        # Not self.build_temp, which an editable installation throws away: `make build` goes on from what it compiled.
+        # Not self.build_temp, which an editable installation throws away: `make build` goes on from it.
         build = ROOT / "build" / f"{self.plat_name}-{sys.implementation.cache_tag}"
         configure = [
             *("cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja"),

@@ -25,7 +25,7 @@ struct Block {
 
 struct Pool {
   std::mutex mutex;
-  std::vector<Block> free;  // oldest first
+  std::vector<Block> free;        // oldest first
   std::atomic<size_t> bytes = 0;  // their sum
 };
 
