@@ -46,7 +46,7 @@ class SEMPrior(nn.Module):
     >>> prior = SEMPrior(LinearMechanism(3), GumbelEdges(3))
     >>> loc, scale = torch.zeros(2, 3), torch.ones(2, 3)
     >>> prior.kl(loc, scale=scale)
-    tensor([0., 0.], grad_fn=<SEMKLBackward>)
+    tensor([0., 0.], grad_fn=<SemKlBackward>)
     """
 
     log_sigma: Tensor

@@ -16,7 +16,7 @@ from causalvae_fast.ops import _native
 
 VARIABLE = "CAUSALVAE_FAST_BACKEND"
 _BACKENDS = ("reference", "cpu")
-_OPS: dict[str, tuple[str, ...]] = {"sem_kl": ("reference", "cpu")}
+_OPS: dict[str, tuple[str, ...]] = {}  # the backends that serve each op
 
 
 class _Scope(threading.local):
@@ -33,6 +33,11 @@ class BackendStatus(NamedTuple):
 
     available: bool
     detail: str
+
+
+def register(op: str) -> None:
+    """Makes the op known, with the backends that every op has."""
+    _OPS[op] = ("reference", "cpu")
 
 
 def backends() -> dict[str, dict[str, BackendStatus]]:

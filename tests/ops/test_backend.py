@@ -1,18 +1,20 @@
 """The choice of a backend: by the call, the context, the environment, or by default; never in silence."""
 
-import inspect
 import threading
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from inputs import SEMInputs, sem_inputs
-from torch import Tensor
 
 import causalvae_fast as cvf
 from causalvae_fast.ops import _backend, _native, sem_kl
 from causalvae_fast.ops._backend import VARIABLE, choose_backend
+from causalvae_fast.ops._fused import Kernels
 from causalvae_fast.ops._native import NotBuiltError
+from causalvae_fast.ops.sem_kl.autograd import sem_kl_op
 from causalvae_fast.ops.sem_kl.cpu import sem_kl_cpu
 
 CAUSE = "libgomp.so.1: cannot open shared object file"
@@ -39,17 +41,19 @@ def not_built(monkeypatch: pytest.MonkeyPatch) -> None:
 def served(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The backends that served calls of `sem_kl`, as they happen."""
     calls: list[str] = []
-    namespace = inspect.unwrap(sem_kl).__globals__  # of the module, whose name the function hides
 
-    def recorded(name: str, function: object) -> object:
-        def call(*args: Tensor | str) -> Tensor:
+    def recorded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
             calls.append(name)
-            return function(*args)  # type: ignore[operator]
+            return function(*args)
 
         return call
 
-    for name, attribute in (("cpu", "sem_kl_on_cpu"), ("reference", "sem_kl_reference")):
-        monkeypatch.setitem(namespace, attribute, recorded(name, namespace[attribute]))
+    forward, backward, both = sem_kl_op.kernels
+    assert both is not None
+    kernels = Kernels(recorded("cpu", forward), recorded("cpu", backward), recorded("cpu", both))
+    monkeypatch.setattr(sem_kl_op, "kernels", kernels)
+    monkeypatch.setattr(sem_kl_op, "reference", recorded("reference", sem_kl_op.reference))
     return calls
 
 

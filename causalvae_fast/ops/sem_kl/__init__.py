@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor
 
 from causalvae_fast.ops._autocast import in_float32
-from causalvae_fast.ops._backend import choose_backend
 from causalvae_fast.ops._checks import (
     check_matrix,
     check_one_of,
@@ -14,8 +13,7 @@ from causalvae_fast.ops._checks import (
     check_shape,
     check_tensors,
 )
-from causalvae_fast.ops.sem_kl.autograd import reduce, sem_kl_on_cpu
-from causalvae_fast.ops.sem_kl.reference import sem_kl_reference
+from causalvae_fast.ops.sem_kl.autograd import sem_kl_op
 
 
 @in_float32
@@ -82,6 +80,4 @@ def sem_kl(
     if validate_args:
         check_positive(name, factor if scale is not None else factor.diagonal(dim1=-2, dim2=-1))
 
-    if choose_backend("sem_kl", backend, loc.device.type) == "cpu":
-        return sem_kl_on_cpu(jac, offset, log_sigma, loc, factor, reduction)
-    return reduce(sem_kl_reference(jac, offset, log_sigma, loc, factor), reduction)
+    return sem_kl_op.reduce((jac, offset, log_sigma, loc, factor), reduction, backend)
