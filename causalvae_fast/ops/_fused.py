@@ -63,11 +63,12 @@ class FusedOp:
         self.public = public or name
         register(self.public)
         self.reference = reference
+        self.fake = fake
         self.kernels = kernels
         self.outputs = outputs
         self.keeps_outputs = keeps_outputs
         self.inputs = len(inspect.signature(reference).parameters)
-        self._register(fake)
+        self._register()
         self._eager, self._reduced = _eager_functions(self)
         self._value, self._gradients = _functorch_functions(self)
 
@@ -128,7 +129,7 @@ class FusedOp:
         output, *gradients = self.both_op(*inputs, reduction, list(wanted))
         return output, _where_wanted(gradients, wanted)
 
-    def _register(self, fake: Callable[..., tuple[Tensor, ...]]) -> None:
+    def _register(self) -> None:
         """Defines the ops of torch.library: outputs, gradients, and both where one kernel does."""
         names = list(inspect.signature(self.reference).parameters)
         upstreams = [f"upstream_{k}" for k in range(self.outputs)]
@@ -149,15 +150,12 @@ class FusedOp:
             given, inputs, outputs = self._split(args[:-1])
             return _one_or_all(_filled(self.kernels.backward(given, inputs, outputs, args[-1]), inputs))
 
-        def shaped(inputs: Tensors, wanted: Sequence[bool]) -> list[Tensor]:
-            return [t.new_empty(t.shape if want else 0) for t, want in zip(inputs, wanted, strict=True)]
-
         def fake_gradients(*args: Any) -> Any:
-            return _one_or_all(shaped(self._split(args[:-1])[1], args[-1]))
+            return _one_or_all(_shaped(self._split(args[:-1])[1], args[-1]))
 
         n = self.inputs
         self.forward_op = define("", names, "", self.outputs, lambda *t: _one_or_all(self.kernels.forward(*t)))
-        self.forward_op.register_fake(lambda *inputs: _one_or_all(fake(*inputs)))
+        self.forward_op.register_fake(lambda *inputs: _one_or_all(self.fake(*inputs)))
         self.backward_op = define("_backward", [*upstreams, *names, *kept], ", bool[] wanted", n, gradients)
         self.backward_op.register_fake(fake_gradients)
         if self.kernels.both is not None:
@@ -170,7 +168,7 @@ class FusedOp:
 
             def fake_value_and_gradients(*args: Any) -> Any:
                 *inputs, _, wanted = args
-                return *fake(*inputs), *shaped(inputs, wanted)
+                return *self.fake(*inputs), *_shaped(inputs, wanted)
 
             options = ", str reduction, bool[] wanted"
             self.both_op = define("_both", names, options, 1 + n, value_and_gradients)
@@ -211,6 +209,11 @@ def _one_or_all(outputs: Any) -> Any:
 def _filled(gradients: Sequence[Tensor | None], inputs: Tensors) -> list[Tensor]:
     """Ops of torch.library return tensors: an empty one for a gradient that is not wanted."""
     return [t.new_empty(0) if g is None else g for g, t in zip(gradients, inputs, strict=True)]
+
+
+def _shaped(inputs: Tensors, wanted: Sequence[bool]) -> list[Tensor]:
+    """Gradients without values, as ops of torch.library return them."""
+    return [t.new_empty(t.shape if want else 0) for t, want in zip(inputs, wanted, strict=True)]
 
 
 def _where_wanted(gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
@@ -349,7 +352,7 @@ class _Rules:
 
     def vmap(self, info: Any, in_dims: Any, *inputs: Tensor) -> Any:
         if info.batch_size == 0:
-            return torch.vmap(self.op.reference, in_dims)(*inputs), self._out_dims(self.op.outputs)
+            return _of_no_members(self.op.fake(*_members(inputs, in_dims))), self._out_dims(self.op.outputs)
         results = [self.op._value.apply(*_select(inputs, in_dims, i)) for i in range(info.batch_size)]
         return _stacked(results), self._out_dims(self.op.outputs)
 
@@ -370,10 +373,8 @@ class _Rules:
 
     def vmap_gradients(self, info: Any, in_dims: Any, *args: Any) -> Any:
         if info.batch_size == 0:
-            given, inputs, _ = self.op._split(args[:-1])
-            dims = in_dims[: len(given) + len(inputs)]
-            mapped = torch.vmap(self._reference_gradients(args[-1]), dims)(*given, *inputs)
-            return mapped, self._out_dims(self.op.inputs)
+            inputs = self.op._split(_members(args[:-1], in_dims))[1]
+            return _of_no_members(_shaped(inputs, args[-1])), self._out_dims(self.op.inputs)
         results = [self.op._gradients.apply(*_select(args, in_dims, i)) for i in range(info.batch_size)]
         return _stacked(results), self._out_dims(self.op.inputs)
 
@@ -409,6 +410,18 @@ def _push_forward(function: Callable[..., Any], inputs: Tensors, tangents: Seque
 def _select(args: Sequence[Any], in_dims: Sequence[int | None], index: int) -> list[Any]:
     """The arguments of one element of a vmapped call."""
     return [a.select(dim, index) if isinstance(dim, int) else a for a, dim in zip(args, in_dims, strict=True)]
+
+
+def _members(args: Sequence[Any], in_dims: Sequence[int | None]) -> list[Any]:
+    """Tensors shaped as those of one element of a vmapped call of none."""
+    return [
+        a if dim is None else a.new_empty([n for i, n in enumerate(a.shape) if i != dim])
+        for a, dim in zip(args, in_dims, strict=False)
+    ]
+
+
+def _of_no_members(outputs: Tensors) -> Any:
+    return _one_or_all(t.new_empty(0, *t.shape) for t in outputs)
 
 
 def _stacked(results: Sequence[Any]) -> Any:

@@ -1,0 +1,207 @@
+"""What PyTorch expects of every op, checked for one of them at one set of inputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+from torch.autograd.forward_ad import dual_level, make_dual, unpack_dual
+from torch.testing import assert_close
+
+from causalvae_fast.ops._fused import FusedOp
+
+Tensors = Sequence[Tensor]
+
+
+def as_tuple(outputs: Any) -> tuple[Tensor, ...]:
+    return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+
+
+def floating(outputs: Any) -> tuple[Tensor, ...]:
+    return tuple(t for t in as_tuple(outputs) if t.is_floating_point())
+
+
+def leaves(inputs: Tensors) -> list[Tensor]:
+    """Copies with the same strides, which require a gradient where they can."""
+    return [t.detach().clone().requires_grad_(t.is_floating_point()) for t in inputs]
+
+
+def differentiable(tensors: Tensors) -> list[Tensor]:
+    return [t for t in tensors if t.requires_grad]
+
+
+def loss(outputs: Any) -> Tensor:
+    """A scalar that weighs every element of the outputs differently."""
+    terms = []
+    for k, t in enumerate(floating(outputs)):
+        weights = torch.linspace(0.5 + k, 1.5 + k, max(t.numel(), 1), dtype=t.dtype)[: t.numel()]
+        terms.append((weights.reshape(t.shape) * t).sum())
+    return torch.stack(terms).sum()
+
+
+def gradients(function: Callable[..., Any], inputs: Tensors, **options: Any) -> tuple[Tensor, ...]:
+    copies = leaves(inputs)
+    return torch.autograd.grad(loss(function(*copies)), differentiable(copies), **options)
+
+
+def check_autograd(op: FusedOp, inputs: Tensors, *, twice: bool = True) -> None:
+    """Inputs in float64: gradients against differences, to second order; the differentiable gradients are those of
+    the kernels, again and again; without a graph, the same values.
+    """
+    copies = leaves(inputs)
+    wanted = tuple(differentiable(copies))
+
+    def function(*some: Tensor) -> tuple[Tensor, ...]:
+        given = iter(some)
+        return floating(op(*(next(given) if t.requires_grad else t for t in copies)))
+
+    assert gradcheck(function, wanted)
+    assert not twice or gradgradcheck(function, wanted)
+    value = loss(op(*copies))
+    expected = torch.autograd.grad(value, wanted, retain_graph=True)
+    kept = tuple(g.clone() for g in expected)
+    for g in expected:
+        g.zero_()  # as an optimizer may
+    assert_close(torch.autograd.grad(value, wanted, retain_graph=True), kept, rtol=0, atol=0)
+    assert_close(torch.autograd.grad(value, wanted, create_graph=True), kept)
+    with torch.no_grad():
+        for a, b in zip(as_tuple(op(*copies)), as_tuple(op(*leaves(inputs))), strict=True):
+            assert torch.equal(a, b.detach())
+            assert not a.requires_grad
+
+
+def check_each_gradient_alone(op: FusedOp, inputs: Tensors) -> None:
+    """Only what is wanted is computed, and it is the same."""
+    everything = iter(gradients(op, inputs))
+    for k, t in enumerate(inputs):
+        if not t.is_floating_point():
+            continue
+        copies = [x.detach().clone() for x in inputs]
+        copies[k].requires_grad_()
+        assert_close(torch.autograd.grad(loss(op(*copies)), copies[k])[0], next(everything))
+
+
+def check_library(op: FusedOp, inputs: Tensors) -> None:
+    """The ops of torch.library: schema, fake tensors, autograd registration."""
+    copies = leaves(inputs)
+    torch.library.opcheck(op.forward_op, tuple(copies))
+    outputs = as_tuple(op.forward_op(*inputs))
+    upstreams = [torch.ones_like(t) for t in outputs]
+    kept = outputs if op.keeps_outputs else ()
+    wanted = [t.is_floating_point() for t in inputs]
+    torch.library.opcheck(op.backward_op, (*upstreams, *copies, *kept, wanted))
+
+
+def check_compile(op: FusedOp, inputs: Tensors, backend: str = "aot_eager") -> None:
+    """torch.compile(fullgraph=True): values and gradients of eager."""
+    with fresh_compiler():
+        compiled = torch.compile(lambda *tensors: loss(op(*tensors)).cos(), fullgraph=True, backend=backend)
+        ours, expected = leaves(inputs), leaves(inputs)
+        value, eager = compiled(*ours), loss(op(*expected)).cos()
+        assert_close(value, eager)
+        found = torch.autograd.grad(value, differentiable(ours))
+        assert_close(found, torch.autograd.grad(eager, differentiable(expected)))
+        with torch.no_grad():
+            assert_close(compiled(*inputs), eager.detach())
+
+
+@contextmanager
+def fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def check_func(op: FusedOp, inputs: Tensors) -> None:
+    """torch.func: reverse and forward mode, and both after each other; forward mode outside of it."""
+    wanted = [k for k, t in enumerate(inputs) if t.is_floating_point()]
+
+    def of_wanted(function: Callable[..., Any]) -> Callable[..., Tensor]:
+        def call(*some: Tensor) -> Tensor:
+            tensors = list(inputs)
+            for k, t in zip(wanted, some, strict=True):
+                tensors[k] = t
+            return loss(function(*tensors)).sin()
+
+        return call
+
+    ours, reference = of_wanted(op), of_wanted(op.reference)
+    primals = tuple(inputs[k] for k in wanted)
+    tangents = tuple(torch.linspace(-1, 1, t.numel(), dtype=t.dtype).reshape(t.shape) for t in primals)
+    argnums = tuple(range(len(wanted)))
+    gradient, expected = torch.func.grad(ours, argnums), torch.func.grad(reference, argnums)
+    assert_close(gradient(*primals), expected(*primals))
+    assert_close(torch.func.jvp(ours, primals, tangents), torch.func.jvp(reference, primals, tangents))
+    assert_close(torch.func.jvp(gradient, primals, tangents), torch.func.jvp(expected, primals, tangents))
+    with dual_level():
+        duals = [make_dual(p.clone(), t) for p, t in zip(primals, tangents, strict=True)]
+        tangent = unpack_dual(ours(*duals)).tangent
+    assert_close(tangent, torch.func.jvp(reference, primals, tangents)[1])
+
+
+def check_vmap(op: FusedOp, inputs: Tensors) -> None:
+    """An ensemble along any dimension of each input, of values and of gradients; and of no members."""
+    for k, t in enumerate(inputs):
+        members = [t, 0.9 * t, 1.1 * t] if t.is_floating_point() else [t, t, t]
+        for dim in (0, -1):
+            in_dims = tuple(dim if i == k else None for i in range(len(inputs)))
+            stacked = [torch.stack(members, dim) if i == k else x for i, x in enumerate(inputs)]
+            found = as_tuple(torch.vmap(op, in_dims)(*stacked))
+            each = [as_tuple(op(*(m if i == k else x for i, x in enumerate(inputs)))) for m in members]
+            assert_close(found, tuple(torch.stack(column) for column in zip(*each, strict=True)))
+        if t.is_floating_point():
+            in_dims = tuple(0 if i == k else None for i in range(len(inputs)))
+            single = torch.func.grad(lambda *x: loss(op(*x)), k)
+            stacked = [torch.stack(members) if i == k else x for i, x in enumerate(inputs)]
+            each_gradient = [single(*(m if i == k else x for i, x in enumerate(inputs))) for m in members]
+            assert_close(torch.vmap(single, in_dims)(*stacked), torch.stack(each_gradient))
+    empty = [t.new_empty(0, *t.shape) for t in inputs]
+    for found, expected in zip(as_tuple(torch.vmap(op)(*empty)), as_tuple(op(*inputs)), strict=True):
+        assert found.shape == (0, *expected.shape)
+
+
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "transposed": lambda t: t.mT.contiguous().mT if t.dim() > 1 else t,
+    "batch_innermost": lambda t: t.movedim(0, -1).contiguous().movedim(-1, 0) if t.dim() > 0 else t,
+    "every_second_element": lambda t: torch.stack((t, _poison(t)), -1)[..., 0],
+    "every_second_row": lambda t: torch.stack((t, _poison(t)), 1)[:, 0] if t.dim() > 0 else t,
+    "misaligned": lambda t: torch.cat((_poison(t).flatten()[:1], t.flatten()))[1:].view_as(t),
+    "expanded": lambda t: t[:1].expand_as(t) if t.dim() > 0 else t,
+}
+
+
+def _poison(t: Tensor) -> Tensor:
+    return torch.full_like(t, math.nan) if t.is_floating_point() else torch.ones_like(t)
+
+
+def check_layouts(op: FusedOp, inputs: Tensors) -> None:
+    """Inputs with gaps, transposed, misaligned or expanded give the same bits as contiguous ones."""
+    for name, layout in LAYOUTS.items():
+        for changed in [*({k} for k in range(len(inputs))), set(range(len(inputs)))]:
+            laid_out = [layout(t) if k in changed else t for k, t in enumerate(inputs)]
+            compact = [t.contiguous() for t in laid_out]
+            for a, b in zip(everything(op, laid_out), everything(op, compact), strict=True):
+                assert torch.equal(a, b), (name, changed)
+
+
+def everything(op: FusedOp, inputs: Tensors) -> tuple[Tensor, ...]:
+    """Outputs and gradients at these very tensors, of this layout."""
+    given = [t.detach().requires_grad_(t.is_floating_point()) for t in inputs]
+    outputs = op(*given)
+    return *as_tuple(outputs), *torch.autograd.grad(loss(outputs), differentiable(given))
+
+
+def check_in_pytorch(op: FusedOp, inputs: Tensors) -> None:
+    """All of the above, at small inputs in float64."""
+    check_autograd(op, inputs)
+    check_each_gradient_alone(op, inputs)
+    check_library(op, inputs)
+    check_func(op, inputs)
+    check_vmap(op, inputs)
+    check_layouts(op, inputs)
+    check_compile(op, inputs)
