@@ -133,7 +133,7 @@ class SEMKLContenders:
     def _kernel(self) -> tuple[Tensor, ...]:
         if not self.backward:
             return (sem_kl_cpu(*self.inputs)[0],)
-        value, gradients = sem_kl_cpu(*self.inputs, upstream=self.upstream, wanted=(True,) * 5)
+        value, gradients, _ = sem_kl_cpu(*self.inputs, upstream=self.upstream, wanted=(True,) * 5)
         return value, *(g for g in gradients if g is not None)
 
     def verify(self, contender: str, result: tuple[Tensor, ...]) -> None:

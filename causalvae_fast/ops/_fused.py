@@ -30,9 +30,8 @@ class Kernels(NamedTuple):
     forward: Callable[..., tuple[Tensor, ...]]  # (*inputs)
     # (upstreams, inputs, outputs, wanted)
     backward: Callable[[Tensors, Tensors, Tensors, Sequence[bool]], Gradients]
-    # (inputs, reduction, wanted) -> output, and the gradients of its mean or sum: in one pass, for an op with one
-    # output (B,).
-    both: Callable[[Tensors, str, Sequence[bool]], tuple[Tensor, Gradients]] | None = None
+    # (inputs, reduction, wanted) -> the mean or sum of the only output, (B,), and its gradients, in one pass.
+    reduced: Callable[[Tensors, str, Sequence[bool]], tuple[Tensor, Gradients]] | None = None
 
 
 class FusedOp:
@@ -69,7 +68,7 @@ class FusedOp:
         self.keeps_outputs = keeps_outputs
         self.inputs = len(inspect.signature(reference).parameters)
         self._register()
-        self._eager, self._reduced = _eager_functions(self)
+        self._eager, self._eager_reduced = _eager_functions(self)
         self._value, self._gradients = _functorch_functions(self)
 
     def __call__(self, *inputs: Tensor, backend: str | None = None) -> Any:
@@ -89,8 +88,12 @@ class FusedOp:
         """The only output, (B,), reduced. With "mean" and "sum", whose upstream gradients are known beforehand,
         value and gradients are computed in one pass.
         """
-        if reduction != "none" and self._route(inputs, backend) == _AUTOGRAD:
-            return self._reduced.apply(*inputs, reduction)
+        if reduction != "none":
+            route = self._route(inputs, backend)
+            if route == _AUTOGRAD:
+                return self._eager_reduced.apply(*inputs, reduction)
+            if route == _KERNELS:
+                return self._mean_or_sum(inputs, reduction, (False,) * self.inputs)[0]
         return reduce(self(*inputs, backend=backend), reduction)
 
     def _route(self, inputs: Tensors, backend: str | None) -> int:
@@ -122,15 +125,15 @@ class FusedOp:
         gradients = self.backward_op(*upstreams, *inputs, *outputs, list(wanted))
         return _where_wanted(_as_tuple(gradients), wanted)
 
-    def _both(self, inputs: Tensors, reduction: str, wanted: Sequence[bool]) -> tuple[Tensor, Gradients]:
+    def _mean_or_sum(self, inputs: Tensors, reduction: str, wanted: Sequence[bool]) -> tuple[Tensor, Gradients]:
         if not torch.compiler.is_compiling() and not _needs_dispatcher(inputs):
-            assert self.kernels.both is not None
-            return self.kernels.both(inputs, reduction, wanted)
-        output, *gradients = self.both_op(*inputs, reduction, list(wanted))
+            assert self.kernels.reduced is not None
+            return self.kernels.reduced(inputs, reduction, wanted)
+        output, *gradients = self.reduced_op(*inputs, reduction, list(wanted))
         return output, _where_wanted(gradients, wanted)
 
     def _register(self) -> None:
-        """Defines the ops of torch.library: outputs, gradients, and both where one kernel does."""
+        """Defines the ops of torch.library: outputs, gradients, and the reductions with theirs."""
         names = list(inspect.signature(self.reference).parameters)
         upstreams = [f"upstream_{k}" for k in range(self.outputs)]
         kept = [f"output_{k}" for k in range(self.outputs)] if self.keeps_outputs else []
@@ -158,21 +161,21 @@ class FusedOp:
         self.forward_op.register_fake(lambda *inputs: _one_or_all(self.fake(*inputs)))
         self.backward_op = define("_backward", [*upstreams, *names, *kept], ", bool[] wanted", n, gradients)
         self.backward_op.register_fake(fake_gradients)
-        if self.kernels.both is not None:
-            both = self.kernels.both
+        if self.kernels.reduced is not None:
+            mean_or_sum = self.kernels.reduced
 
             def value_and_gradients(*args: Any) -> Any:
                 *inputs, reduction, wanted = args
-                output, found = both(inputs, reduction, wanted)
+                output, found = mean_or_sum(inputs, reduction, wanted)
                 return output, *_filled(found, inputs)
 
             def fake_value_and_gradients(*args: Any) -> Any:
                 *inputs, _, wanted = args
-                return *self.fake(*inputs), *_shaped(inputs, wanted)
+                return self.fake(*inputs)[0].new_empty(()), *_shaped(inputs, wanted)
 
             options = ", str reduction, bool[] wanted"
-            self.both_op = define("_both", names, options, 1 + n, value_and_gradients)
-            self.both_op.register_fake(fake_value_and_gradients)
+            self.reduced_op = define("_reduced", names, options, 1 + n, value_and_gradients)
+            self.reduced_op.register_fake(fake_value_and_gradients)
         rules = _Rules(self)
         self.forward_op.register_autograd(rules.backward, setup_context=rules.save)
         self.forward_op.register_vmap(rules.vmap)
@@ -252,8 +255,8 @@ def _eager_functions(op: FusedOp) -> tuple[type[Function], type[Function]]:
         def forward(ctx: Any, *args: Any) -> Tensor:
             inputs, ctx.reduction = args[:-1], args[-1]
             ctx.save_for_backward(*inputs)
-            output, ctx.gradients = op._both(inputs, ctx.reduction, ctx.needs_input_grad[:-1])
-            return reduce(output, ctx.reduction)
+            output, ctx.gradients = op._mean_or_sum(inputs, ctx.reduction, ctx.needs_input_grad[:-1])
+            return output
 
         @staticmethod
         def backward(ctx: Any, *upstreams: Tensor) -> Any:
@@ -265,7 +268,7 @@ def _eager_functions(op: FusedOp) -> tuple[type[Function], type[Function]]:
             # backward pass through the same graph computes them again.
             gradients, ctx.gradients = ctx.gradients, None
             if gradients is None:
-                _, gradients = op._both(inputs, reduction, wanted)
+                _, gradients = op._mean_or_sum(inputs, reduction, wanted)
             return *_scaled(gradients, upstreams[0]), None
 
     name = "".join(part.capitalize() for part in op.name.split("_"))

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <functional>
 #include <mutex>
 #include <new>
 #include <vector>
@@ -92,6 +93,51 @@ void release_buffer(void* buffer, size_t bytes) noexcept {
     }
   }
   std::free(buffer);
+}
+
+namespace {
+
+// What small calls work in: a stack, so that none of them goes to malloc a dozen times.
+class Stack {
+ public:
+  ~Stack() { std::free(data_); }
+
+  void* push(size_t bytes) {
+    if (data_ == nullptr) data_ = static_cast<char*>(std::aligned_alloc(kCacheLine, kStackBytes));
+    // One line more, so that buffers whose size is a power of two do not compete for the same lines of the cache.
+    const size_t needed = round_up(bytes, kCacheLine) + kCacheLine;
+    if (data_ == nullptr || needed > kStackBytes - used_) return nullptr;
+    void* top = data_ + used_;
+    used_ += needed;
+    return top;
+  }
+
+  // False if the buffer is none of the stack's.
+  bool pop(void* buffer) {
+    char* place = static_cast<char*>(buffer);
+    if (data_ == nullptr || std::less<char*>{}(place, data_) || !std::less<char*>{}(place, data_ + kStackBytes))
+      return false;
+    used_ = static_cast<size_t>(place - data_);
+    return true;
+  }
+
+ private:
+  static constexpr size_t kStackBytes = size_t{128} << 10;
+  char* data_ = nullptr;
+  size_t used_ = 0;
+};
+
+thread_local Stack stack;
+
+}  // namespace
+
+void* acquire_scratch(size_t bytes) {
+  void* buffer = stack.push(bytes);
+  return buffer != nullptr ? buffer : acquire_buffer(bytes);
+}
+
+void release_scratch(void* buffer, size_t bytes) noexcept {
+  if (!stack.pop(buffer)) release_buffer(buffer, bytes);
 }
 
 size_t cached_bytes() { return pool().bytes; }

@@ -14,6 +14,11 @@ void* acquire_buffer(size_t bytes);
 // Gives back a buffer that was acquired with the same number of bytes.
 void release_buffer(void* buffer, size_t bytes) noexcept;
 
+// The same for working memory, from a stack of the calling thread while there is room. What was acquired last goes
+// back first.
+void* acquire_scratch(size_t bytes);
+void release_scratch(void* buffer, size_t bytes) noexcept;
+
 // Bytes that are kept, and none in use; they can be returned to the system.
 size_t cached_bytes();
 void release_cached_buffers();

@@ -8,13 +8,14 @@
 
 namespace cvf::CVF_ISA {
 
-// Uninitialised elements of T, aligned to a cache line, given back with the object.
+// Uninitialised elements of T, aligned to a cache line, given back with the object. Objects of one thread are
+// destroyed in the opposite order of their construction, as members and locals are.
 template <class T>
 class Scratch {
  public:
   explicit Scratch(int64_t count)
-      : bytes_(static_cast<size_t>(count) * sizeof(T)), data_(static_cast<T*>(acquire_buffer(bytes_))) {}
-  ~Scratch() { release_buffer(data_, bytes_); }
+      : bytes_(static_cast<size_t>(count) * sizeof(T)), data_(static_cast<T*>(acquire_scratch(bytes_))) {}
+  ~Scratch() { release_scratch(data_, bytes_); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 

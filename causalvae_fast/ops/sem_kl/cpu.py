@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from causalvae_fast.ops import _native
-from causalvae_fast.ops._native import address, batched_address, empty, without_gaps
+from causalvae_fast.ops._native import address, batched_address, empty_like, without_gaps
+
+
+class SEMKLResult(NamedTuple):
+    """What one call of the kernels gives."""
+
+    value: Tensor  # (B,)
+    gradients: list[Tensor | None]  # of the five inputs, None where not wanted
+    total: Tensor | None  # sum_b upstream_b KL_b, whose gradients these are, where asked for
 
 
 def sem_kl_cpu(
@@ -18,11 +27,12 @@ def sem_kl_cpu(
     loc: Tensor,  # (B, d)
     factor: Tensor,  # scale (B, d) or scale_tril (B, d, d)
     *,
-    upstream: Tensor | None = None,  # (B,) or (): the gradient of the loss with respect to each KL
+    upstream: Tensor | float = 0.0,  # (B,), or one number: the gradient of the loss with respect to each KL
     wanted: Sequence[bool] = (False,) * 5,  # for each input: compute its gradient
+    wants_total: bool = False,
     isa: str = "",  # the best one by default
-) -> tuple[Tensor, list[Tensor | None]]:
-    """The KL (B,), and the gradients asked for, shaped as their inputs; in one pass."""
+) -> SEMKLResult:
+    """The KL of each sample, and in the same pass the gradients asked for, shaped as their inputs."""
     batch, d = loc.shape
     full = factor.dim() == 3
     shared_jac, shared_offset = jac.dim() == 2, offset.dim() == 1
@@ -31,12 +41,16 @@ def sem_kl_cpu(
     log_sigma = without_gaps(log_sigma, 1)
     loc = without_gaps(loc, 1)
     factor = without_gaps(factor, 2 if full else 1)
-    if upstream is not None:
+    if isinstance(upstream, Tensor):
         upstream = without_gaps(upstream, 0)
+        upstream_address, known_upstream = batched_address(upstream, 0), 0.0
+    else:
+        upstream_address, known_upstream = (0, 0), upstream
 
-    value = torch.empty(batch, dtype=loc.dtype, device="cpu")
+    value = loc.new_empty(batch)
+    total = loc.new_empty(()) if wants_total else None
     inputs = (jac, offset, log_sigma, loc, factor)
-    grads = [empty(t.shape, t.dtype) if w else None for t, w in zip(inputs, wanted, strict=True)]
+    grads = [empty_like(t) if w else None for t, w in zip(inputs, wanted, strict=True)]
     kernel = _native.cpu().sem_kl_float32 if loc.dtype == torch.float32 else _native.cpu().sem_kl_float64
     kernel(
         batch,
@@ -49,8 +63,10 @@ def sem_kl_cpu(
         batched_address(loc, 1),
         batched_address(None if full else factor, 1),
         batched_address(factor if full else None, 2),
-        batched_address(upstream, 0),
+        upstream_address,
+        known_upstream,
         value.data_ptr(),
+        address(total),
         address(grads[0]),
         address(grads[1]),
         address(grads[2]),
@@ -60,4 +76,4 @@ def sem_kl_cpu(
         torch.get_num_threads(),
         isa,
     )
-    return value, grads
+    return SEMKLResult(value, grads, total)

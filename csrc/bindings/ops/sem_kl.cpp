@@ -8,9 +8,10 @@ namespace {
 template <class T>
 void call(int64_t batch, int64_t d, const StridedAddress& jac, bool shared_jac, const StridedAddress& offset,
           bool shared_offset, Address log_sigma, const StridedAddress& loc, const StridedAddress& scale,
-          const StridedAddress& scale_tril, const StridedAddress& upstream, Address value, Address grad_jac,
-          Address grad_offset, Address grad_log_sigma, Address grad_loc, Address grad_scale, Address grad_scale_tril,
-          int threads, const std::string& isa) {
+          const StridedAddress& scale_tril, const StridedAddress& upstream, double known_upstream, Address value,
+          Address total, Address grad_jac, Address grad_offset, Address grad_log_sigma, Address grad_loc,
+          Address grad_scale, Address grad_scale_tril, int threads, const std::string& isa) {
+  const T known = static_cast<T>(known_upstream);  // of all samples, where there is no tensor of them
   const cvf::sem_kl::Arguments<T> arguments{
       .batch = batch,
       .d = d,
@@ -20,10 +21,11 @@ void call(int64_t batch, int64_t d, const StridedAddress& jac, bool shared_jac, 
       .loc = batched<T>(loc),
       .scale = batched<T>(scale),
       .scale_tril = batched<T>(scale_tril),
-      .upstream = batched<T>(upstream),
+      .upstream = std::get<0>(upstream) ? batched<T>(upstream) : Batched<T>{&known, 0},
       .shared_jac = shared_jac,
       .shared_offset = shared_offset,
       .value = pointer<T>(value),
+      .total = pointer<T>(total),
       .grad_jac = pointer<T>(grad_jac),
       .grad_offset = pointer<T>(grad_offset),
       .grad_log_sigma = pointer<T>(grad_log_sigma),
