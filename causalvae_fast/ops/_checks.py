@@ -43,7 +43,8 @@ def check_shape(name: str, tensor: Tensor, *shapes: tuple[int, ...]) -> None:
     Raises:
         ValueError: otherwise.
     """
-    if tuple(tensor.shape) not in shapes:
+    # By the number of dimensions first: torch.export would take B to be d, were they compared.
+    if not any(tensor.dim() == len(shape) and tuple(tensor.shape) == shape for shape in shapes):
         expected = " or ".join(str(shape) for shape in shapes)
         raise ValueError(f"{name} must have shape {expected}, got {tuple(tensor.shape)}")
 

@@ -16,19 +16,18 @@ from torch import Tensor
 from torch.autograd import Function, forward_ad
 
 from causalvae_fast.ops._backend import choose_backend, register
+from causalvae_fast.ops._functorch import Rules, functorch_functions
+from causalvae_fast.ops._outputs import Gradients, Tensors, as_tuple, filled, one_or_all, shaped, where_wanted
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 _KERNELS, _AUTOGRAD, _FUNCTORCH, _DISPATCHER, _REFERENCE = range(5)  # who must see a call of the op
-
-Tensors = Sequence[Tensor]
-Gradients = list[Tensor | None]  # one for each input, None where it was not wanted
 
 
 class Kernels(NamedTuple):
     """The kernels of an op for one type of device. Inputs are valid, outputs new."""
 
     forward: Callable[..., tuple[Tensor, ...]]  # (*inputs)
-    # (upstreams, inputs, outputs, wanted)
+    # (upstreams, inputs, outputs, wanted); a gradient that is wanted is a tensor, if need be of zeros
     backward: Callable[[Tensors, Tensors, Tensors, Sequence[bool]], Gradients]
     # (inputs, reduction, wanted) -> the mean or sum of the only output, (B,), and its gradients, in one pass.
     reduced: Callable[[Tensors, str, Sequence[bool]], tuple[Tensor, Gradients]] | None = None
@@ -36,6 +35,8 @@ class Kernels(NamedTuple):
 
 class FusedOp:
     """An op of tensors with a reference, which defines it, and kernels.
+
+    What is no tensor (a mode, an activation) makes another FusedOp of each choice.
 
     Args:
         name: a name of its own in torch.library.
@@ -69,7 +70,7 @@ class FusedOp:
         self.inputs = len(inspect.signature(reference).parameters)
         self._register()
         self._eager, self._eager_reduced = _eager_functions(self)
-        self._value, self._gradients = _functorch_functions(self)
+        self._value, self._gradients = functorch_functions(self)
 
     def __call__(self, *inputs: Tensor, backend: str | None = None) -> Any:
         """The output, or the tuple of outputs, by the backend asked for, or chosen."""
@@ -88,7 +89,7 @@ class FusedOp:
         """The only output, (B,), reduced. With "mean" and "sum", whose upstream gradients are known beforehand,
         value and gradients are computed in one pass.
         """
-        if reduction != "none":
+        if reduction != "none" and self.kernels.reduced is not None:
             route = self._route(inputs, backend)
             if route == _AUTOGRAD:
                 return self._eager_reduced.apply(*inputs, reduction)
@@ -105,7 +106,11 @@ class FusedOp:
             if _needs_dispatcher(inputs):
                 return _DISPATCHER
         if torch._C._are_functorch_transforms_active():
-            return _FUNCTORCH
+            if torch.compiler.is_compiling():  # it traces no Function under a transform
+                return _REFERENCE
+            transform = torch._C._functorch.peek_interpreter_stack().key()
+            functionalize = torch._C._functorch.TransformType.Functionalize
+            return _DISPATCHER if transform == functionalize else _FUNCTORCH
         if forward_ad._current_level >= 0:  # outside torch.func it cannot be nested in a Function's rule
             return _REFERENCE
         if torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
@@ -115,7 +120,7 @@ class FusedOp:
     def _forward(self, *inputs: Tensor) -> Any:
         if torch.compiler.is_compiling():
             return self.forward_op(*inputs)
-        return _one_or_all(self.kernels.forward(*inputs))
+        return one_or_all(self.kernels.forward(*inputs))
 
     def _backward(
         self, upstreams: Tensors, inputs: Tensors, outputs: Tensors, wanted: Sequence[bool]
@@ -123,14 +128,17 @@ class FusedOp:
         if not torch.compiler.is_compiling() and not _needs_dispatcher((*upstreams, *inputs)):
             return self.kernels.backward(upstreams, inputs, outputs, wanted)
         gradients = self.backward_op(*upstreams, *inputs, *outputs, list(wanted))
-        return _where_wanted(_as_tuple(gradients), wanted)
+        return where_wanted(as_tuple(gradients), wanted)
+
+    def __deepcopy__(self, memo: object) -> FusedOp:
+        return self  # as a function is
 
     def _mean_or_sum(self, inputs: Tensors, reduction: str, wanted: Sequence[bool]) -> tuple[Tensor, Gradients]:
         if not torch.compiler.is_compiling() and not _needs_dispatcher(inputs):
             assert self.kernels.reduced is not None
             return self.kernels.reduced(inputs, reduction, wanted)
         output, *gradients = self.reduced_op(*inputs, reduction, list(wanted))
-        return output, _where_wanted(gradients, wanted)
+        return output, where_wanted(gradients, wanted)
 
     def _register(self) -> None:
         """Defines the ops of torch.library: outputs, gradients, and the reductions with theirs."""
@@ -151,14 +159,14 @@ class FusedOp:
 
         def gradients(*args: Any) -> Any:
             given, inputs, outputs = self._split(args[:-1])
-            return _one_or_all(_filled(self.kernels.backward(given, inputs, outputs, args[-1]), inputs))
+            return one_or_all(filled(self.kernels.backward(given, inputs, outputs, args[-1]), inputs))
 
         def fake_gradients(*args: Any) -> Any:
-            return _one_or_all(_shaped(self._split(args[:-1])[1], args[-1]))
+            return one_or_all(shaped(self._split(args[:-1])[1], args[-1]))
 
         n = self.inputs
-        self.forward_op = define("", names, "", self.outputs, lambda *t: _one_or_all(self.kernels.forward(*t)))
-        self.forward_op.register_fake(lambda *inputs: _one_or_all(self.fake(*inputs)))
+        self.forward_op = define("", names, "", self.outputs, lambda *t: one_or_all(self.kernels.forward(*t)))
+        self.forward_op.register_fake(lambda *inputs: one_or_all(self.fake(*inputs)))
         self.backward_op = define("_backward", [*upstreams, *names, *kept], ", bool[] wanted", n, gradients)
         self.backward_op.register_fake(fake_gradients)
         if self.kernels.reduced is not None:
@@ -167,16 +175,16 @@ class FusedOp:
             def value_and_gradients(*args: Any) -> Any:
                 *inputs, reduction, wanted = args
                 output, found = mean_or_sum(inputs, reduction, wanted)
-                return output, *_filled(found, inputs)
+                return output, *filled(found, inputs)
 
             def fake_value_and_gradients(*args: Any) -> Any:
                 *inputs, _, wanted = args
-                return self.fake(*inputs)[0].new_empty(()), *_shaped(inputs, wanted)
+                return self.fake(*inputs)[0].new_empty(()), *shaped(inputs, wanted)
 
             options = ", str reduction, bool[] wanted"
             self.reduced_op = define("_reduced", names, options, 1 + n, value_and_gradients)
             self.reduced_op.register_fake(fake_value_and_gradients)
-        rules = _Rules(self)
+        rules = Rules(self)
         self.forward_op.register_autograd(rules.backward, setup_context=rules.save)
         self.forward_op.register_vmap(rules.vmap)
         self.backward_op.register_autograd(rules.double_backward, setup_context=rules.save_gradients)
@@ -200,33 +208,6 @@ def _needs_dispatcher(tensors: Tensors) -> bool:
     return torch._C._len_torch_dispatch_stack() > 0 or any(type(t) not in _PLAIN for t in tensors)
 
 
-def _as_tuple(outputs: Any) -> tuple[Tensor, ...]:
-    return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
-
-
-def _one_or_all(outputs: Any) -> Any:
-    outputs = tuple(outputs)
-    return outputs[0] if len(outputs) == 1 else outputs
-
-
-def _filled(gradients: Sequence[Tensor | None], inputs: Tensors) -> list[Tensor]:
-    """Ops of torch.library return tensors: an empty one for a gradient that is not wanted."""
-    return [t.new_empty(0) if g is None else g for g, t in zip(gradients, inputs, strict=True)]
-
-
-def _shaped(inputs: Tensors, wanted: Sequence[bool]) -> list[Tensor]:
-    """Gradients without values, as ops of torch.library return them."""
-    return [t.new_empty(t.shape if want else 0) for t, want in zip(inputs, wanted, strict=True)]
-
-
-def _where_wanted(gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
-    return [g if want else None for g, want in zip(gradients, wanted, strict=True)]
-
-
-def _not_differentiable(ctx: Any, outputs: Tensors) -> None:
-    ctx.mark_non_differentiable(*(t for t in outputs if not t.is_floating_point()))
-
-
 def _eager_functions(op: FusedOp) -> tuple[type[Function], type[Function]]:
     """The Functions around the kernels: of the op, and of its only output with a reduction."""
 
@@ -235,7 +216,7 @@ def _eager_functions(op: FusedOp) -> tuple[type[Function], type[Function]]:
         def forward(ctx: Any, *inputs: Any) -> Any:
             outputs = op._forward(*inputs)
             if op.keeps_outputs:
-                ctx.save_for_backward(*inputs, *_as_tuple(outputs))
+                ctx.save_for_backward(*inputs, *as_tuple(outputs))
             else:
                 ctx.save_for_backward(*inputs)
             if op.outputs > 1:
@@ -295,9 +276,11 @@ def _gradients_of(
     with torch.enable_grad(), torch.autocast(inputs[0].device.type, enabled=False):
         # A node of its own for each input: through one that depends on another, gradients would pass twice.
         inputs = [t.view_as(t) for t in inputs]
-        outputs = _as_tuple(reference(*inputs))
+        outputs = as_tuple(reference(*inputs))
         used = [(o, u.expand_as(o)) for o, u in zip(outputs, upstreams, strict=True) if o.requires_grad]
         differentiated = [t for t, want in zip(inputs, wanted, strict=True) if want]
+        if not used:
+            return [torch.zeros_like(t) if want else None for t, want in zip(inputs, wanted, strict=True)]
         values, seeds = zip(*used, strict=True)
         found = iter(torch.autograd.grad(values, differentiated, seeds, create_graph=True, allow_unused=True))
     return [next(found) if want else None for want in wanted]
@@ -309,123 +292,3 @@ def _scaled(gradients: Gradients, upstream: Tensor) -> Gradients:
     if upstream.item() == 1:
         return gradients
     return [None if g is None else g.mul_(upstream) for g in gradients]
-
-
-def _functorch_functions(op: FusedOp) -> tuple[type[Function], type[Function]]:
-    """The Functions that torch.func takes: of the op, and of its gradients, with the rules of both."""
-    rules = _Rules(op)
-    value = {
-        "forward": staticmethod(op.forward_op),
-        "setup_context": staticmethod(rules.save),
-        "backward": staticmethod(rules.backward),
-        "jvp": staticmethod(rules.jvp),
-        "vmap": staticmethod(rules.vmap),
-    }
-    gradients = {
-        "forward": staticmethod(op.backward_op),
-        "setup_context": staticmethod(rules.save_gradients),
-        "backward": staticmethod(rules.double_backward),
-        "jvp": staticmethod(rules.double_jvp),
-        "vmap": staticmethod(rules.vmap_gradients),
-    }
-    return type("Value", (Function,), value), type("Gradients", (Function,), gradients)
-
-
-class _Rules:
-    """How an op, and the op of its gradients, are differentiated and vmapped, in the form of torch.library."""
-
-    def __init__(self, op: FusedOp) -> None:
-        self.op = op
-
-    def save(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        outputs = _as_tuple(output)
-        ctx.save_for_backward(*inputs, *(outputs if self.op.keeps_outputs else ()))
-        ctx.save_for_forward(*inputs)
-        if self.op.outputs > 1:
-            ctx.mark_non_differentiable(*(t for t in outputs if not t.is_floating_point()))
-
-    def backward(self, ctx: Any, *upstreams: Tensor) -> Any:
-        op, wanted = self.op, list(ctx.needs_input_grad)
-        apply = op._gradients.apply if torch._C._are_functorch_transforms_active() else op.backward_op
-        gradients = _as_tuple(apply(*upstreams, *ctx.saved_tensors, wanted))
-        return tuple(_where_wanted(gradients, wanted))
-
-    def jvp(self, ctx: Any, *tangents: Tensor | None) -> Any:
-        return _push_forward(self.op.reference, ctx.saved_tensors[: self.op.inputs], tangents)
-
-    def vmap(self, info: Any, in_dims: Any, *inputs: Tensor) -> Any:
-        if info.batch_size == 0:
-            return _of_no_members(self.op.fake(*_members(inputs, in_dims))), self._out_dims(self.op.outputs)
-        results = [self.op._value.apply(*_select(inputs, in_dims, i)) for i in range(info.batch_size)]
-        return _stacked(results), self._out_dims(self.op.outputs)
-
-    def save_gradients(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        *tensors, ctx.wanted = inputs
-        ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
-
-    def double_backward(self, ctx: Any, *upstreams: Tensor) -> Any:
-        given, inputs, outputs = self.op._split(ctx.saved_tensors)
-        pullback = torch.func.vjp(self._reference_gradients(ctx.wanted), *given, *inputs)[1]
-        return *pullback(_one_or_all(upstreams)), *(None for _ in outputs), None
-
-    def double_jvp(self, ctx: Any, *tangents: Any) -> Any:
-        given, inputs, _ = self.op._split(ctx.saved_tensors)
-        count = len(given) + len(inputs)
-        return _push_forward(self._reference_gradients(ctx.wanted), (*given, *inputs), tangents[:count])
-
-    def vmap_gradients(self, info: Any, in_dims: Any, *args: Any) -> Any:
-        if info.batch_size == 0:
-            inputs = self.op._split(_members(args[:-1], in_dims))[1]
-            return _of_no_members(_shaped(inputs, args[-1])), self._out_dims(self.op.inputs)
-        results = [self.op._gradients.apply(*_select(args, in_dims, i)) for i in range(info.batch_size)]
-        return _stacked(results), self._out_dims(self.op.inputs)
-
-    def _out_dims(self, results: int) -> int | tuple[int, ...]:
-        return 0 if results == 1 else (0,) * results
-
-    def _reference_gradients(self, wanted: Sequence[bool]) -> Callable[..., Any]:
-        """The reference of the op of the gradients, as a function of upstream gradients and inputs."""
-        chosen = [i for i, want in enumerate(wanted) if want]
-
-        def function(*tensors: Tensor) -> Any:
-            upstreams, inputs, _ = self.op._split(tensors)
-
-            def of_chosen(*some: Tensor) -> Any:
-                everything = list(inputs)
-                for i, tensor in zip(chosen, some, strict=True):
-                    everything[i] = tensor
-                return self.op.reference(*everything)
-
-            pullback = torch.func.vjp(of_chosen, *(inputs[i] for i in chosen))[1]
-            found = dict(zip(chosen, pullback(_one_or_all(upstreams)), strict=True)) if chosen else {}
-            return _one_or_all(found.get(i, t.new_empty(0)) for i, t in enumerate(inputs))
-
-        return function
-
-
-def _push_forward(function: Callable[..., Any], inputs: Tensors, tangents: Sequence[Any]) -> Any:
-    given = tuple(torch.zeros_like(x) if t is None else t for x, t in zip(inputs, tangents, strict=True))
-    # Dual tensors are written in place, which an expanded one does not allow.
-    return torch.func.jvp(function, tuple(x.clone() for x in inputs), tuple(t.clone() for t in given))[1]
-
-
-def _select(args: Sequence[Any], in_dims: Sequence[int | None], index: int) -> list[Any]:
-    """The arguments of one element of a vmapped call."""
-    return [a.select(dim, index) if isinstance(dim, int) else a for a, dim in zip(args, in_dims, strict=True)]
-
-
-def _members(args: Sequence[Any], in_dims: Sequence[int | None]) -> list[Any]:
-    """Tensors shaped as those of one element of a vmapped call of none."""
-    return [
-        a if dim is None else a.new_empty([n for i, n in enumerate(a.shape) if i != dim])
-        for a, dim in zip(args, in_dims, strict=False)
-    ]
-
-
-def _of_no_members(outputs: Tensors) -> Any:
-    return _one_or_all(t.new_empty(0, *t.shape) for t in outputs)
-
-
-def _stacked(results: Sequence[Any]) -> Any:
-    return _one_or_all(torch.stack(column) for column in zip(*map(_as_tuple, results), strict=True))

@@ -16,7 +16,7 @@ namespace {
 
 constexpr size_t kCacheLine = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
-constexpr size_t kSmallest = size_t{128} << 10;    // what malloc keeps in its heap anyway
+constexpr size_t kSmallest = size_t{32} << 10;     // what malloc keeps in its heap, whose top it gives back
 constexpr size_t kMostCached = size_t{512} << 20;  // of all buffers together
 
 struct Block {

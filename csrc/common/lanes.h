@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "common/batched.h"
+#include "common/output.h"
 #include "common/simd.h"
 
 namespace cvf::CVF_ISA {
@@ -56,6 +57,42 @@ CVF_INLINE void scatter_lanes(const Vec<T>* in, LaneGroup group, int64_t length,
       }
     }
   }
+}
+
+// Lower triangular matrices (d, d), d >= kLanes<T>, of a group: out[i * stride + j] for j < i + diagonal. What stands
+// above that is not touched, and not read but for the rest of a vector that begins below it.
+template <class T>
+CVF_INLINE void gather_triangle(Batched<T> matrices, LaneGroup group, int64_t d, int64_t diagonal, const T* end,
+                                int64_t stride, Vec<T>* out) {
+  constexpr int n = kLanes<T>;
+  for (int64_t i = 1 - diagonal; i < d; ++i) {
+    for (int64_t j = 0; j < i + diagonal; j += n) {
+      const int64_t width = std::min<int64_t>(n, i + diagonal - j);
+      Vec<T> chunk[n];
+      for (int lane = 0; lane < n; ++lane) {
+        chunk[lane] = load_first(matrices[group.sample(lane)] + i * d + j, width, end);
+      }
+      transpose<T>(chunk);
+      for (int64_t k = 0; k < width; ++k) out[i * stride + j + k] = chunk[k];
+    }
+  }
+}
+
+// The opposite for one row: in[j], for j < length, of the sample in each lane to row i of its matrix, zeros behind it.
+template <class T>
+CVF_INLINE void scatter_row(const Vec<T>* in, int64_t length, LaneGroup group, int64_t d, int64_t i,
+                            const RowWriter<T>& writer, T* out) {
+  constexpr int n = kLanes<T>;
+  T* row = out + (group.first * d + i) * d;
+  int64_t j = 0;
+  for (; j < length; j += n) {
+    Vec<T> chunk[n];
+    for (int k = 0; k < n; ++k) chunk[k] = j + k < length ? in[j + k] : Vec<T>{};
+    transpose<T>(chunk);
+    for (int64_t lane = 0; lane < group.count; ++lane) writer.write(row + lane * d * d, j, chunk[lane]);
+  }
+  if (j >= d) return;
+  for (int64_t lane = 0; lane < group.count; ++lane) writer.write_zeros(row + lane * d * d, j);
 }
 
 }  // namespace cvf::CVF_ISA

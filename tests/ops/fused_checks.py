@@ -49,9 +49,24 @@ def gradients(function: Callable[..., Any], inputs: Tensors, **options: Any) -> 
     return torch.autograd.grad(loss(function(*copies)), differentiable(copies), **options)
 
 
+def check_values(op: FusedOp, inputs: Tensors) -> None:
+    """Outputs are those of the reference, indices exactly; with and without a graph the same bits."""
+    outputs = as_tuple(op(*leaves(inputs)))
+    for found, expected in zip(outputs, as_tuple(op.reference(*inputs)), strict=True):
+        if found.is_floating_point():
+            assert_close(found.detach(), expected)
+        else:
+            assert torch.equal(found, expected)
+    with torch.no_grad():
+        alone = as_tuple(op(*leaves(inputs)))
+    for a, b in zip(alone, outputs, strict=True):
+        assert torch.equal(a, b.detach())
+        assert not a.requires_grad
+
+
 def check_autograd(op: FusedOp, inputs: Tensors, *, twice: bool = True) -> None:
     """Inputs in float64: gradients against differences, to second order; the differentiable gradients are those of
-    the kernels, again and again; without a graph, the same values.
+    the kernels, again and again.
     """
     copies = leaves(inputs)
     wanted = tuple(differentiable(copies))
@@ -69,18 +84,31 @@ def check_autograd(op: FusedOp, inputs: Tensors, *, twice: bool = True) -> None:
         g.zero_()  # as an optimizer may
     assert_close(torch.autograd.grad(value, wanted, retain_graph=True), kept, rtol=0, atol=0)
     assert_close(torch.autograd.grad(value, wanted, create_graph=True), kept)
-    with torch.no_grad():
-        for a, b in zip(as_tuple(op(*copies)), as_tuple(op(*leaves(inputs))), strict=True):
-            assert torch.equal(a, b.detach())
-            assert not a.requires_grad
+
+
+def check_reductions(op: FusedOp, inputs: Tensors) -> None:
+    """Mean and sum of an op with one output, and their gradients, with an upstream gradient that is not 1."""
+    for reduction in ("mean", "sum"):
+        ours, expected = leaves(inputs), leaves(inputs)
+        value, reference = op.reduce(ours, reduction), getattr(op.reference(*expected), reduction)()
+        assert_close(value, reference)
+        found = torch.autograd.grad(-3 * value, differentiable(ours))
+        assert_close(found, torch.autograd.grad(-3 * reference, differentiable(expected)))
+        with torch.no_grad():
+            assert_close(op.reduce(inputs, reduction), reference.detach())
 
 
 def check_each_gradient_alone(op: FusedOp, inputs: Tensors) -> None:
     """Only what is wanted is computed, and it is the same."""
     everything = iter(gradients(op, inputs))
+    outputs = as_tuple(op(*inputs))
+    upstreams, kept = [torch.ones_like(t) for t in outputs], outputs if op.keeps_outputs else ()
     for k, t in enumerate(inputs):
         if not t.is_floating_point():
             continue
+        wanted = [i == k for i in range(len(inputs))]
+        computed = op.kernels.backward(upstreams, list(inputs), list(kept), wanted)
+        assert [g is not None for g in computed] == wanted
         copies = [x.detach().clone() for x in inputs]
         copies[k].requires_grad_()
         assert_close(torch.autograd.grad(loss(op(*copies)), copies[k])[0], next(everything))
@@ -138,10 +166,19 @@ def check_func(op: FusedOp, inputs: Tensors) -> None:
     assert_close(gradient(*primals), expected(*primals))
     assert_close(torch.func.jvp(ours, primals, tangents), torch.func.jvp(reference, primals, tangents))
     assert_close(torch.func.jvp(gradient, primals, tangents), torch.func.jvp(expected, primals, tangents))
+    for k in argnums:
+        assert_close(*(reverse_twice(f, k, argnums)(*primals) for f in (ours, reference)))
+    with fresh_compiler():
+        compiled = torch.compile(gradient, fullgraph=True, backend="aot_eager")
+        assert_close(compiled(*primals), expected(*primals))
     with dual_level():
         duals = [make_dual(p.clone(), t) for p, t in zip(primals, tangents, strict=True)]
         tangent = unpack_dual(ours(*duals)).tangent
     assert_close(tangent, torch.func.jvp(reference, primals, tangents)[1])
+
+
+def reverse_twice(function: Callable[..., Tensor], k: int, argnums: tuple[int, ...]) -> Callable[..., Any]:
+    return torch.func.grad(lambda *some: loss(torch.func.grad(function, k)(*some)), argnums)
 
 
 def check_vmap(op: FusedOp, inputs: Tensors) -> None:
@@ -182,6 +219,10 @@ def _poison(t: Tensor) -> Tensor:
 def check_layouts(op: FusedOp, inputs: Tensors) -> None:
     """Inputs with gaps, transposed, misaligned or expanded give the same bits as contiguous ones."""
     for name, layout in LAYOUTS.items():
+        upstreams = [layout(numbers(t)) for t in floating(op(*inputs))]
+        found = gradients_from(op, inputs, upstreams)
+        expected = gradients_from(op, inputs, [u.contiguous() for u in upstreams])
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True)), name
         for changed in [*({k} for k in range(len(inputs))), set(range(len(inputs)))]:
             laid_out = [layout(t) if k in changed else t for k, t in enumerate(inputs)]
             compact = [t.contiguous() for t in laid_out]
@@ -196,9 +237,22 @@ def everything(op: FusedOp, inputs: Tensors) -> tuple[Tensor, ...]:
     return *as_tuple(outputs), *torch.autograd.grad(loss(outputs), differentiable(given))
 
 
+def numbers(like: Tensor) -> Tensor:
+    """All different, none zero."""
+    return torch.linspace(1, 2, like.numel(), dtype=like.dtype).reshape(like.shape)
+
+
+def gradients_from(op: FusedOp, inputs: Tensors, upstreams: Tensors) -> tuple[Tensor, ...]:
+    given = leaves(inputs)
+    return torch.autograd.grad(floating(op(*given)), differentiable(given), upstreams)
+
+
 def check_in_pytorch(op: FusedOp, inputs: Tensors) -> None:
     """All of the above, at small inputs in float64."""
+    check_values(op, inputs)
     check_autograd(op, inputs)
+    if op.kernels.reduced is not None:
+        check_reductions(op, inputs)
     check_each_gradient_alone(op, inputs)
     check_library(op, inputs)
     check_func(op, inputs)

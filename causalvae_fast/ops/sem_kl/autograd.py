@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from causalvae_fast.ops._fused import FusedOp, Gradients, Kernels, Tensors
+from causalvae_fast.ops._fused import FusedOp, Kernels
+from causalvae_fast.ops._outputs import Gradients, Tensors
 from causalvae_fast.ops.sem_kl.cpu import sem_kl_cpu
 from causalvae_fast.ops.sem_kl.reference import sem_kl_reference
 

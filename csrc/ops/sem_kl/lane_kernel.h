@@ -15,6 +15,7 @@ namespace cvf::sem_kl::CVF_ISA {
 template <class T>
 class LaneKernel {
   using V = Vec<T>;
+  static constexpr int kWidth = kLanes<T>;
 
  public:
   static int64_t group_size() { return kLanes<T>; }
@@ -23,30 +24,32 @@ class LaneKernel {
       : args_(args),
         noise_(noise),
         d_(args.d),
+        row_(d_ < kWidth ? d_ : d_ | 1),
         full_(args.scale_tril),
-        jac_(d_ * d_),
-        factor_(full_ ? d_ * d_ : d_),
-        scaled_(full_ ? d_ * d_ : d_),
-        gradient_(d_ * d_),
+        jac_writer_(args.grad_jac, args.batch * d_, d_),
+        scale_tril_writer_(args.grad_scale_tril, args.batch * d_, d_),
+        jac_(d_ * row_),
+        factor_(full_ ? d_ * row_ : d_),
+        scaled_(full_ ? d_ * row_ : d_),
+        gradient_((by_rows() ? kTileRows : d_) * row_),
         loc_(d_),
         offset_(d_),
         residual_(d_),
         spread_(d_),
         inverse_diagonal_(d_),
         work_(d_),
-        jac_sum_(args.shared_jac ? d_ * d_ : 0),
+        jac_sum_(args.shared_jac ? d_ * row_ : 0),
         offset_sum_(d_),
         log_sigma_sum_(d_) {
     // Upper triangles stay zero throughout.
-    for (int64_t i = 0; i < d_ * d_; ++i) gradient_[i] = V{};
-    if (full_) {
-      for (int64_t i = 0; i < d_ * d_; ++i) scaled_[i] = V{};
-    }
+    for (int64_t k = 0; k < d_ * row_; ++k) jac_[k] = V{};
+    for (int64_t k = 0; full_ && k < d_ * row_; ++k) factor_[k] = scaled_[k] = V{};
+    for (int64_t k = 0; !by_rows() && k < d_ * row_; ++k) gradient_[k] = V{};
     if (args.shared_jac) {
       for (int64_t i = 0; i < d_; ++i) {
         for (int64_t j = 0; j < d_; ++j) {
-          jac_[i * d_ + j] = j < i ? broadcast(args.jac.data[i * d_ + j]) : V{};
-          jac_sum_[i * d_ + j] = V{};
+          jac_[i * row_ + j] = j < i ? broadcast(args.jac.data[i * d_ + j]) : V{};
+          jac_sum_[i * row_ + j] = V{};
         }
       }
     }
@@ -72,6 +75,12 @@ class LaneKernel {
     }
   }
 
+  // To be called after the last group.
+  void finish() const {
+    jac_writer_.finish();
+    scale_tril_writer_.finish();
+  }
+
   // Adds what has been summed over samples to a thread's totals.
   void flush(SharedSums<T>& sums, int thread) {
     for (int64_t i = 0; i < d_; ++i) {
@@ -80,14 +89,14 @@ class LaneKernel {
     }
     if (sums.sums_jac()) {
       for (int64_t i = 0; i < d_; ++i) {
-        for (int64_t j = 0; j < i; ++j) sums.jac(thread)[i * d_ + j] += take_sum(jac_sum_[i * d_ + j]);
+        for (int64_t j = 0; j < i; ++j) sums.jac(thread)[i * d_ + j] += take_sum(jac_sum_[i * row_ + j]);
       }
       sums.flush_jac(thread);
     }
   }
 
  private:
-  static constexpr int kTileRows = 2;
+  static constexpr int kTileRows = 4;
   static constexpr int kTileColumns = 4;
 
   static CVF_INLINE T take_sum(V& v) {
@@ -97,24 +106,47 @@ class LaneKernel {
   }
 
   void load_group(LaneGroup group) {
-    const int64_t square = d_ * d_;
-    if (!args_.shared_jac) {
-      gather_lanes(args_.jac, group, square, args_.jac.end(args_.batch, square), jac_.data());
-      for (int64_t i = 0; i < d_; ++i) {
-        for (int64_t j = i; j < d_; ++j) jac_[i * d_ + j] = V{};
-      }
-    }
+    if (!args_.shared_jac) load_triangle(args_.jac, group, 0, jac_.data());
     if (!args_.shared_offset) {
       gather_lanes(args_.offset, group, d_, args_.offset.end(args_.batch, d_), offset_.data());
     }
     gather_lanes(args_.loc, group, d_, args_.loc.end(args_.batch, d_), loc_.data());
     if (full_) {
-      gather_lanes(args_.scale_tril, group, square, args_.scale_tril.end(args_.batch, square), factor_.data());
-      for (int64_t i = 0; i < d_; ++i) {
-        for (int64_t k = i + 1; k < d_; ++k) factor_[i * d_ + k] = V{};
-      }
+      load_triangle(args_.scale_tril, group, 1, factor_.data());
     } else {
       gather_lanes(args_.scale, group, d_, args_.scale.end(args_.batch, d_), factor_.data());
+    }
+  }
+
+  // Whether matrices are moved between samples and lanes row by row. Rows shorter than a vector are taken together.
+  bool by_rows() const { return d_ >= kWidth; }
+
+  void load_triangle(const Batched<T>& matrices, LaneGroup group, int64_t diagonal, V* out) {
+    const T* end = matrices.end(args_.batch, d_ * d_);
+    if (by_rows()) return gather_triangle(matrices, group, d_, diagonal, end, row_, out);
+    gather_lanes(matrices, group, d_ * d_, end, out);
+    for (int64_t i = 0; i < d_; ++i) {
+      for (int64_t j = i + diagonal; j < d_; ++j) out[i * row_ + j] = V{};
+    }
+  }
+
+  // Where row i of the gradient in hand is put, until `write_row`.
+  V* gradient_row(int64_t i) { return &gradient_[(by_rows() ? i % kTileRows : i) * row_]; }
+
+  // Row i of the gradient in hand, which has `length` elements below the diagonal or on it, to `out`.
+  CVF_INLINE void write_row(LaneGroup group, int64_t i, int64_t length, const RowWriter<T>& writer, T* out) {
+    if (by_rows()) {
+      scatter_row(gradient_row(i), length, group, d_, i, writer, out);
+    } else if (i == d_ - 1) {
+      scatter_lanes<T>(gradient_.data(), group, d_ * d_, out);
+    }
+  }
+
+  CVF_INLINE void write_jac_row(LaneGroup group, int64_t i) {
+    if (args_.shared_jac) {
+      for (int64_t j = 0; j < i; ++j) jac_sum_[i * row_ + j] += gradient_row(i)[j];
+    } else {
+      write_row(group, i, i, jac_writer_, args_.grad_jac);
     }
   }
 
@@ -130,7 +162,7 @@ class LaneKernel {
   void residual() {
     for (int64_t i = 0; i < d_; ++i) {
       V sum = loc_[i] - offset_[i];
-      for (int64_t j = 0; j < i; ++j) sum -= jac_[i * d_ + j] * loc_[j];
+      for (int64_t j = 0; j < i; ++j) sum -= jac_[i * row_ + j] * loc_[j];
       residual_[i] = sum;
     }
   }
@@ -143,19 +175,19 @@ class LaneKernel {
         constexpr int kRows = rows, kColumns = columns;
         V acc[kRows][kColumns];
         for (int r = 0; r < kRows; ++r) {
-          for (int c = 0; c < kColumns; ++c) acc[r][c] = factor_[(i + r) * d_ + k + c];
+          for (int c = 0; c < kColumns; ++c) acc[r][c] = factor_[(i + r) * row_ + k + c];
         }
-        multiply_tile<-1, T>(acc, Left<V>{&jac_[i * d_], d_, 1}, Right<T>{&factor_[k], d_, 1}, k, i + kRows - 1);
+        multiply_tile<-1, T>(acc, Left<V>{&jac_[i * row_], row_, 1}, Right<T>{&factor_[k], row_, 1}, k, i + kRows - 1);
         for (int r = 0; r < kRows; ++r) {
           const T precision = noise_.precision(i + r);
           for (int c = 0; c < kColumns; ++c) {
             spread_[i + r] += acc[r][c] * acc[r][c];
-            scaled_[(i + r) * d_ + k + c] = precision * acc[r][c];
+            scaled_[(i + r) * row_ + k + c] = precision * acc[r][c];
           }
         }
       });
     });
-    return diagonal_log_det(d_ + 1);
+    return diagonal_log_det(row_ + 1);
   }
 
   // |M_i|^2 = s_i^2 + sum_j A_ij^2 s_j^2; `scaled_` holds s_j^2.
@@ -163,7 +195,7 @@ class LaneKernel {
     for (int64_t j = 0; j < d_; ++j) scaled_[j] = factor_[j] * factor_[j];
     for (int64_t i = 0; i < d_; ++i) {
       V sum = scaled_[i];
-      for (int64_t j = 0; j < i; ++j) sum += jac_[i * d_ + j] * jac_[i * d_ + j] * scaled_[j];
+      for (int64_t j = 0; j < i; ++j) sum += jac_[i * row_ + j] * jac_[i * row_ + j] * scaled_[j];
       spread_[i] = sum;
     }
     return diagonal_log_det(1);
@@ -190,38 +222,35 @@ class LaneKernel {
   }
 
   void full_gradients(LaneGroup group) {
-    if (args_.grad_scale_tril) {
-      scale_tril_gradient();
-      scatter_lanes<T>(gradient_.data(), group, d_ * d_, args_.grad_scale_tril);
-    }
-    if (args_.grad_jac) {
-      full_jac_gradient();
-      write_jac_gradient(group);
-    }
+    if (args_.grad_scale_tril) scale_tril_gradient(group);
+    if (args_.grad_jac) full_jac_gradient(group);
   }
 
   // dL = g (W^T D^-1 M - diag(1 / L_ii))
-  void scale_tril_gradient() {
+  void scale_tril_gradient(LaneGroup group) {
     for_tiles<kTileRows>(0, d_, [&](auto rows, int64_t j) {
       for_tiles<kTileColumns>(0, j + rows, [&](auto columns, int64_t k) {
         constexpr int kRows = rows, kColumns = columns;
         V acc[kRows][kColumns];
         for (int r = 0; r < kRows; ++r) {
-          for (int c = 0; c < kColumns; ++c) acc[r][c] = scaled_[(j + r) * d_ + k + c];
+          for (int c = 0; c < kColumns; ++c) acc[r][c] = scaled_[(j + r) * row_ + k + c];
         }
-        multiply_tile<-1, T>(acc, Left<V>{&jac_[j], 1, d_}, Right<T>{&scaled_[k], d_, 1}, j + 1, d_);
+        multiply_tile<-1, T>(acc, Left<V>{&jac_[j], 1, row_}, Right<T>{&scaled_[k], row_, 1}, j + 1, d_);
         for (int r = 0; r < kRows; ++r) {
           for (int c = 0; c < kColumns; ++c) {
-            if (k + c <= j + r) gradient_[(j + r) * d_ + k + c] = upstream_ * acc[r][c];
+            if (k + c <= j + r) gradient_row(j + r)[k + c] = upstream_ * acc[r][c];
           }
         }
       });
-      for (int r = 0; r < rows; ++r) gradient_[(j + r) * (d_ + 1)] -= upstream_ * inverse_diagonal_[j + r];
+      for (int r = 0; r < rows; ++r) {
+        gradient_row(j + r)[j + r] -= upstream_ * inverse_diagonal_[j + r];
+        write_row(group, j + r, j + r + 1, scale_tril_writer_, args_.grad_scale_tril);
+      }
     });
   }
 
   // dA = -g (D^-1 M L^T + D^-1 r loc^T), below the diagonal.
-  void full_jac_gradient() {
+  void full_jac_gradient(LaneGroup group) {
     for_tiles<kTileRows>(0, d_, [&](auto rows, int64_t i) {
       for_tiles<kTileColumns>(0, i + rows, [&](auto columns, int64_t j) {
         constexpr int kRows = rows, kColumns = columns;
@@ -231,14 +260,18 @@ class LaneKernel {
             acc[r][c] = noise_.precision(i + r) * residual_[i + r] * loc_[j + c];
           }
         }
-        multiply_tile<1, T>(acc, Left<V>{&scaled_[i * d_], d_, 1}, Right<T>{&factor_[j * d_], 1, d_}, 0, j + kColumns);
+        multiply_tile<1, T>(acc, Left<V>{&scaled_[i * row_], row_, 1}, Right<T>{&factor_[j * row_], 1, row_}, 0,
+                            j + kColumns);
         for (int r = 0; r < kRows; ++r) {
           for (int c = 0; c < kColumns; ++c) {
-            if (j + c < i + r) gradient_[(i + r) * d_ + j + c] = -upstream_ * acc[r][c];
+            if (j + c < i + r) gradient_row(i + r)[j + c] = -upstream_ * acc[r][c];
           }
         }
       });
-      for (int r = 0; r < rows; ++r) gradient_[(i + r) * (d_ + 1)] = V{};
+      for (int r = 0; r < rows; ++r) {
+        gradient_row(i + r)[i + r] = V{};
+        write_jac_row(group, i + r);
+      }
     });
   }
 
@@ -249,28 +282,19 @@ class LaneKernel {
     for (int64_t i = 0; i < d_; ++i) {
       const T precision = noise_.precision(i);
       const V weight = upstream_ * precision;
+      V* row = gradient_row(i);
       for (int64_t j = 0; j < i; ++j) {
-        const V a = jac_[i * d_ + j];
+        const V a = jac_[i * row_ + j];
         work_[j] += precision * a * a;
-        gradient_[i * d_ + j] = weight * (a * scaled_[j] - residual_[i] * loc_[j]);
+        row[j] = weight * (a * scaled_[j] - residual_[i] * loc_[j]);
       }
+      if (args_.grad_jac) write_jac_row(group, i);
     }
-    if (args_.grad_jac) write_jac_gradient(group);
     if (args_.grad_scale) {
       for (int64_t j = 0; j < d_; ++j) {
         work_[j] = upstream_ * (factor_[j] * work_[j] - inverse_diagonal_[j]);
       }
       scatter_lanes<T>(work_.data(), group, d_, args_.grad_scale);
-    }
-  }
-
-  void write_jac_gradient(LaneGroup group) {
-    if (args_.shared_jac) {
-      for (int64_t i = 0; i < d_; ++i) {
-        for (int64_t j = 0; j < i; ++j) jac_sum_[i * d_ + j] += gradient_[i * d_ + j];
-      }
-    } else {
-      scatter_lanes<T>(gradient_.data(), group, d_ * d_, args_.grad_jac);
     }
   }
 
@@ -284,7 +308,7 @@ class LaneKernel {
     if (args_.grad_loc) {
       for (int64_t j = 0; j < d_; ++j) {
         V sum = residual_[j];
-        for (int64_t i = j + 1; i < d_; ++i) sum -= jac_[i * d_ + j] * residual_[i];
+        for (int64_t i = j + 1; i < d_; ++i) sum -= jac_[i * row_ + j] * residual_[i];
         work_[j] = sum;
       }
       scatter_lanes<T>(work_.data(), group, d_, args_.grad_loc);
@@ -301,12 +325,14 @@ class LaneKernel {
   const Arguments<T>& args_;
   const Noise<T>& noise_;
   const int64_t d_;
+  const int64_t row_;  // vectors between rows: an odd number, since a power of two would use few sets of the cache
   const bool full_;
+  const RowWriter<T> jac_writer_, scale_tril_writer_;
   V upstream_{};
-  Scratch<V> jac_;       // (d, d): A, zero on and above the diagonal
-  Scratch<V> factor_;    // (d, d): L, zero above the diagonal; or (d,): s
-  Scratch<V> scaled_;    // (d, d): D^-1 M; or (d,): s^2
-  Scratch<V> gradient_;  // (d, d): the gradient of L, then of A
+  Scratch<V> jac_;       // (d, row): A, zero on and above the diagonal
+  Scratch<V> factor_;    // (d, row): L, zero above the diagonal; or (d,): s
+  Scratch<V> scaled_;    // (d, row): D^-1 M; or (d,): s^2
+  Scratch<V> gradient_;  // rows of the gradient of L, then of A, as they are computed; all of them if they are short
   Scratch<V> loc_, offset_, residual_, spread_, inverse_diagonal_, work_;  // (d,) each
   Scratch<V> jac_sum_, offset_sum_, log_sigma_sum_;  // summed over the thread's samples since the last flush
 };

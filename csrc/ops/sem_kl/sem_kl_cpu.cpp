@@ -13,7 +13,7 @@ namespace cvf::sem_kl::CVF_ISA {
 namespace {
 
 // Up to this d, samples across lanes are faster than one sample at a time.
-constexpr int64_t kLargestLaneD = 32;
+constexpr int64_t kLargestLaneD = 64;
 // Groups or samples between flushes of the sums over the batch.
 constexpr int64_t kFlushInterval = 64;
 
@@ -37,6 +37,7 @@ void run_lanes(const Arguments<T>& args, const Noise<T>& noise, int requested_th
       for (int64_t g = first; g < last; ++g) kernel.run({g * width, std::min(width, args.batch - g * width)});
       if (args.wants_gradient()) kernel.flush(sums, thread);
     });
+    kernel.finish();
   };
   parallel_for(groups, threads, body);
   sums.write();
