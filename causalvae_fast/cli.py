@@ -135,6 +135,10 @@ def _extrapolate(arguments: argparse.Namespace) -> int:
     chosen = in_view(videos)[: arguments.samples]
     if len(chosen) == 0:
         return _fail(f"in none of {len(videos)} videos is the character in view for {arguments.steps} more frames")
+    if len(chosen) < arguments.samples:
+        print(
+            f"note: in {len(chosen)} of {len(videos)} videos is the character in view for so long; drawn are these"
+        )
     picture = draw_sprite_extrapolation(
         run.model, videos, run.folder.figures / f"extrapolation_{arguments.steps}.png", arguments.samples
     )
@@ -171,10 +175,15 @@ def _load(path: Path) -> Run:
 def _held_out(config: SpritesConfig, frames: int) -> SpriteVideos:
     from causalvae_fast.data import make_sprites
 
-    return make_sprites(
-        _HELD_OUT_VIDEOS,
-        frames,
-        seed=config.seed + _HELD_OUT_SEED,
-        sprite=config.sprite,
-        backgrounds=config.backgrounds,
-    )
+    try:
+        return make_sprites(
+            _HELD_OUT_VIDEOS,
+            frames,
+            seed=config.seed + _HELD_OUT_SEED,
+            sprite=config.sprite,
+            backgrounds=config.backgrounds,
+        )
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error}. The run was trained with it: put it back, or change the path in its config.yaml"
+        ) from error

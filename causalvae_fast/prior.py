@@ -60,6 +60,10 @@ class SEMPrior(nn.Module):
         learn_log_sigma: bool = False,
     ) -> None:
         super().__init__()
+        if not isinstance(mechanism, Mechanism):
+            raise TypeError(
+                f"mechanism must be a Mechanism, as LinearMechanism(d), got {type(mechanism).__name__}"
+            )
         d = mechanism.d
         if edges is not None and edges.d != d:
             raise ValueError(f"edges has {edges.d} nodes, but mechanism has {d}")
@@ -90,6 +94,8 @@ class SEMPrior(nn.Module):
     def _gates(self, edges: Tensor | None) -> Tensor | None:
         if edges is None:
             return self.sample_edges()
+        if not isinstance(edges, Tensor):
+            raise TypeError(f"edges must be a tensor, got {type(edges).__name__}")
         if edges.shape != (self.d, self.d):
             raise ValueError(f"edges must have shape ({self.d}, {self.d}), got {tuple(edges.shape)}")
         return edges
@@ -102,6 +108,7 @@ class SEMPrior(nn.Module):
         scale_tril: Tensor | None = None,
         edges: Tensor | None = None,
         reduction: Reduction = "none",
+        validate_args: bool = False,
     ) -> Tensor:
         """KL(q || prior) of Gaussian posteriors q = N(loc, L L^T), linearised at the posterior means.
 
@@ -113,28 +120,44 @@ class SEMPrior(nn.Module):
                 the diagonal is ignored.
             edges: gates (d, d), (child, parent), as from `sample_edges`; drawn here if None.
             reduction: "none", "mean" or "sum" over the batch.
+            validate_args: check that scales are positive, which reads them once more. Otherwise one that is not
+                gives NaN or inf for its sample.
 
         Returns:
             (B,), or a scalar for "mean" and "sum"; in nats.
 
         Raises:
             TypeError: if q is another distribution or the dtypes differ.
-            ValueError: if a shape does not fit, or if not exactly one of `scale` and `scale_tril` is given.
+            ValueError: if a shape does not fit, if not exactly one of `scale` and `scale_tril` is given, or, with
+                `validate_args`, if a scale is not positive.
         """
         if isinstance(loc, Distribution):
             if scale is not None or scale_tril is not None:
                 raise ValueError("scale and scale_tril are part of the distribution: pass kl(q) alone")
             loc, scale, scale_tril = _gaussian_parameters(loc)
-        return self._kl(loc, scale=scale, scale_tril=scale_tril, edges=edges, reduction=reduction)
+        return self._kl(loc, scale, scale_tril, edges, reduction, validate_args)
 
     @in_float32
     def _kl(
-        self, loc: Tensor, *, scale: Tensor | None, scale_tril: Tensor | None, edges: Tensor | None, reduction: str
+        self,
+        loc: Tensor,
+        scale: Tensor | None,
+        scale_tril: Tensor | None,
+        edges: Tensor | None,
+        reduction: str,
+        validate_args: bool,
     ) -> Tensor:
         self._check_latents("loc", loc)
         jac, offset = self.mechanism.expand(loc, self._gates(edges))
         return ops.sem_kl(
-            jac, offset, self.log_sigma, loc, scale=scale, scale_tril=scale_tril, reduction=reduction
+            jac,
+            offset,
+            self.log_sigma,
+            loc,
+            scale=scale,
+            scale_tril=scale_tril,
+            reduction=reduction,
+            validate_args=validate_args,
         )
 
     @in_float32
@@ -260,8 +283,10 @@ class SEMPrior(nn.Module):
         mask = torch.zeros(self.d, dtype=torch.bool, device=like.device)
         columns = list(torch.zeros_like(like).unbind(-1))
         for node, value in do.items():
-            if not (hasattr(node, "__index__") and 0 <= operator.index(node) < self.d):
+            if isinstance(node, bool) or not (hasattr(node, "__index__") and 0 <= operator.index(node) < self.d):
                 raise ValueError(f"do names node {node!r}, but the nodes are 0 to {self.d - 1}")
+            if not isinstance(value, (int, float, Tensor)):
+                raise TypeError(f"do[{node}] must be a number or a tensor, got {type(value).__name__}")
             value = torch.as_tensor(value, dtype=like.dtype, device=like.device)
             if value.shape not in ((), shape):
                 raise ValueError(
@@ -272,12 +297,13 @@ class SEMPrior(nn.Module):
         return mask, torch.stack(columns, dim=-1)
 
     def _check_latents(self, name: str, value: Tensor) -> None:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
         if value.dim() != 2 or value.shape[1] != self.d:
             raise ValueError(f"{name} must have shape (B, {self.d}), got {tuple(value.shape)}")
         if value.dtype != self.log_sigma.dtype:
             raise TypeError(
-                f"{name} has dtype {value.dtype}, but the prior has {self.log_sigma.dtype}: convert {name}, or "
-                "the prior by its .to(dtype)"
+                f"{name} has dtype {value.dtype}, but the prior {self.log_sigma.dtype}: convert {name} to that"
             )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import causalvae_fast as cvf
 from causalvae_fast.cli import main
@@ -124,6 +125,34 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_resume_with_other_options_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "sprites", "--out", str(trained), "--resume", "--batch-size", "8"]) == 1
     assert "batch_size = 8 (the run has 16)" in capsys.readouterr().err
+
+
+def test_resume_and_overwrite_exclude_each_other(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "sprites", "--out", str(trained), "--resume", "--overwrite"]) == 1
+    assert "give one of them" in capsys.readouterr().err
+
+
+def test_resume_of_a_complete_run_says_so(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (trained / "checkpoint.safetensors").read_bytes()
+    assert main(["train", "sprites", "--out", str(trained), "--resume"]) == 0
+    assert "is complete: it has done its 4 steps" in capsys.readouterr().out
+    assert (trained / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_images_that_are_gone_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = tmp_path / "hero.png"
+    Image.new("RGBA", (9, 9), (255, 0, 0, 255)).save(own)
+    assert train(tmp_path / "run", "--sprite", str(own)) == 0
+    own.unlink()
+    assert main(["evaluate", str(tmp_path / "run")]) == 1
+    assert "change the path in its config.yaml" in capsys.readouterr().err
+
+
+def test_more_samples_than_there_are(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    assert main(["extrapolate", str(run), "--steps", "9", "--samples", "2000"]) == 0
+    assert "is the character in view for so long" in capsys.readouterr().out
 
 
 def test_resume_without_a_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

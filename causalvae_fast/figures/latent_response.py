@@ -85,7 +85,7 @@ def draw_latent_response(positions: ArrayLike | Tensor, latents: ArrayLike | Ten
         )
         axes.set(xlim=limits[0], ylim=limits[1][::-1], facecolor="#DCDCDC")
         axes.set_title(f"$z_{{{latent + 1}}}$", size=12, loc="left", color=_canvas.INK, pad=5)
-        score = "constant" if math.isnan(r2[latent]) else f"$R^2$ = {r2[latent]:.2f}".replace("-", "\u2212")
+        score = "constant" if math.isnan(r2[latent]) else f"$R^2$ = {max(r2[latent], 0.0):.2f}"
         axes.set_title(score, size=9, loc="right", color=_canvas.INK, pad=5)
         axes.tick_params(labelsize=8, color=_canvas.GREY, labelcolor=_canvas.INK, length=3)
         axes.tick_params(labelleft=column == 0, labelbottom=latent + columns >= k)

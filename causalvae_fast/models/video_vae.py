@@ -48,6 +48,12 @@ class VideoVAEConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.size < 2 or self.size % 2:
             raise ValueError(f"size must be a multiple of 2, got {self.size}")
+        if not 0 < self.edge_probability < 1:
+            raise ValueError(f"edge_probability must lie between 0 and 1, got {self.edge_probability}")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        if not self.coefficient_std >= 0:
+            raise ValueError(f"coefficient_std must not be negative, got {self.coefficient_std}")
 
 
 @dataclass
@@ -122,7 +128,8 @@ class VideoVAE(nn.Module):
             Independent Normal with batch shape (N,) and event shape (k,), or (T * k,) for windows.
 
         Raises:
-            ValueError: if x has another shape or dtype.
+            TypeError: if x is no tensor.
+            ValueError: if x has another shape, dtype or range.
         """
         x = self._images("x", x, dims=(4, 5))
         images = x if x.dim() == 4 else x.flatten(0, 1)
@@ -207,6 +214,8 @@ class VideoVAE(nn.Module):
     def _images(self, name: str, x: Tensor, dims: tuple[int, ...]) -> Tensor:
         """x as floats in [0, 1], if it has one of the numbers of dimensions and the size of a frame."""
         size = self.config.size
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
         if x.dim() not in dims or tuple(x.shape[-3:]) != (size, size, 3):
             shapes = {4: f"(N, {size}, {size}, 3)", 5: f"(N, T, {size}, {size}, 3)"}
             raise ValueError(
@@ -216,4 +225,6 @@ class VideoVAE(nn.Module):
             return x.to(self.prior.log_sigma.dtype) / 255
         if not x.is_floating_point():
             raise ValueError(f"{name} must be uint8, or float in [0, 1], got {x.dtype}")
+        if not torch.compiler.is_compiling() and x.numel() > 0 and not bool(x.amax() <= 1):
+            raise ValueError(f"{name} must be uint8, or float in [0, 1], got floats up to {x.amax().item():g}")
         return x.to(self.prior.log_sigma.dtype)

@@ -33,6 +33,8 @@ def train_command(arguments: Sequence[str]) -> bool:
         ConfigError: if an option cannot be, or differs from the run that is resumed.
     """
     parsed = _parse(arguments, TrainSprites())
+    if parsed.resume and parsed.overwrite:
+        raise ConfigError("--resume continues the run in the folder, --overwrite replaces it: give one of them")
     if parsed.resume:
         stored = RunFolder(parsed.config.run).read_config()
         # What is not on the command line comes from the run.

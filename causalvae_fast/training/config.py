@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_type_hints
 import tyro
 import yaml
 
+from causalvae_fast.data.sprites import FRAME_SIZE
 from causalvae_fast.models.video_vae import VideoVAEConfig
 
 
@@ -80,6 +81,12 @@ class SpritesConfig:
         for name in ("edge_start", "noise_start"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        if not 0 <= self.seed < 2**31:
+            raise ConfigError(f"seed must lie in 0 .. 2^31 - 1, got {self.seed}")
+        if self.model.size != FRAME_SIZE:
+            raise ConfigError(
+                f"size must be {FRAME_SIZE}, as the videos of this experiment, got {self.model.size}"
+            )
         if self.device not in ("auto", "cpu", "cuda", "mps"):
             raise ConfigError(f"device must be auto, cpu, cuda or mps, got {self.device!r}")
 

@@ -35,12 +35,14 @@ def evaluate_sprites(model: VideoVAE, videos: SpriteVideos) -> dict[str, Any]:
     Returns:
         shd: against the true graph, the least over permutations of the latents within a frame, the same at each.
         edges: of the learned graph, each with parent, child, coefficient and probability.
-        position_latents: the two latents of a frame that stand for x and y in that permutation.
+        position_latents: the two latents of a frame that carry the position in that permutation. Each may hold a
+            mixture of x and y: both axes move by the same law, so that no graph tells them apart.
         position_r2: of x and y, a least-squares fit on those two latents of every frame, scored on frames that
             were not used for the fit.
         reconstruction: of the frames from the posterior means: the fraction of the pixels' variance that is
             explained, and the mean peak signal-to-noise ratio in dB.
         prediction: the same of the last frame, decoded from f(z of the frames before).
+        background_alone: the same of the backgrounds in place of the frames, which the decoder is given.
     """
     config = model.config
     frames, latents = config.frames, config.latents
@@ -65,6 +67,7 @@ def evaluate_sprites(model: VideoVAE, videos: SpriteVideos) -> dict[str, Any]:
         "position_r2": {"x": position_r2[0].item(), "y": position_r2[1].item()},
         "reconstruction": _accuracy(decoded, truth),
         "prediction": _accuracy(predicted, truth[:, -1:]),
+        "background_alone": _accuracy((background.float() / 255).unsqueeze(1).expand_as(truth), truth),
     }
 
 
@@ -92,7 +95,9 @@ def metrics_text(metrics: dict[str, Any], latents: int) -> str:
         *([f"  and {len(edges) - _EDGES_IN_TEXT} more"] if len(edges) > _EDGES_IN_TEXT else []),
         f"R2 of position               x {r2['x']:.3f}  y {r2['y']:.3f}",
     ]
-    for name in ("reconstruction", "prediction"):
+    for name in ("reconstruction", "prediction", "background_alone"):
         values = metrics[name]
-        lines.append(f"{name:28} pixel R2 {values['pixel_r2']:.3f}  PSNR {values['psnr_db']:.1f} dB")
+        lines.append(
+            f"{name.replace('_', ' '):28} pixel R2 {values['pixel_r2']:.3f}  PSNR {values['psnr_db']:.1f} dB"
+        )
     return "\n".join(lines)

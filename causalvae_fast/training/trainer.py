@@ -107,7 +107,7 @@ class Trainer:
         if self.steps_per_epoch == 0:
             raise ConfigError(
                 f"{config.samples} samples are fewer than one step takes "
-                f"({config.batch_size} in each of {accelerator.num_processes} processes): lower batch_size"
+                f"({config.batch_size} in each of {accelerator.num_processes} processes): lower --batch-size"
             )
         self.steps = config.epochs * self.steps_per_epoch
         groups = _parameter_groups(model, config)
@@ -121,6 +121,9 @@ class Trainer:
         first = accelerator.is_main_process
         writer = SummaryWriter(folder.tensorboard, purge_step=self.step) if first else None
         with ProgressReport(self.steps, self.step, first) as report, _interrupt_flag() as interrupted:
+            if self.step == self.steps:
+                report.say(f"the run in {folder.path} is complete: it has done its {self.steps} steps")
+                return True
             report.say(_introduction(config, accelerator, self.steps))
             self.model.train()
             stopped = False

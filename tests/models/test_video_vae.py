@@ -124,3 +124,11 @@ def test_extrapolate_names_what_does_not_fit(model: VideoVAE) -> None:
         model.extrapolate(images(2, 3), 0, background=images(2))
     with pytest.raises(ValueError, match="x must have at least 2 frames, got 1"):
         model.extrapolate(images(2, 1), background=images(2))
+
+
+def test_floats_that_are_bytes_are_refused(model: VideoVAE) -> None:
+    images = torch.randint(0, 256, (2, 3, 20, 20, 3), dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"x must be uint8, or float in \[0, 1\], got floats up to 25"):
+        model.encode(images.float())
+    with pytest.raises(TypeError, match="x must be a tensor, got list"):
+        model.encode([images])  # type: ignore[arg-type]

@@ -51,8 +51,21 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("samples", 0), ("batch_size", -1), ("edge_start", 1.5), ("noise_start", -0.1), ("edge_logit_bound", 0.0)],
+    [
+        ("samples", 0),
+        ("batch_size", -1),
+        ("edge_start", 1.5),
+        ("noise_start", -0.1),
+        ("edge_logit_bound", 0.0),
+        ("seed", -1),
+    ],
 )
 def test_values_out_of_range_are_named(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=name):
         SpritesConfig(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "value"), [("size", 24), ("edge_probability", 1.0), ("temperature", 0.0)])
+def test_values_of_the_model_out_of_range_are_named(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=name):
+        SpritesConfig(model=VideoVAEConfig(**{name: value}))  # type: ignore[arg-type]
