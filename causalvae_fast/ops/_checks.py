@@ -60,6 +60,17 @@ def check_matrix(name: str, tensor: Tensor) -> tuple[int, int]:
     return tensor.shape[0], tensor.shape[1]
 
 
+def check_square(name: str, tensor: Tensor) -> tuple[int | None, int]:
+    """The tensor has shape (B, d, d), or (d, d) without a batch, with d >= 1; returns B, or None, and d.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if tensor.dim() not in (2, 3) or tensor.shape[-1] < 1 or tensor.shape[-1] != tensor.shape[-2]:
+        raise ValueError(f"{name} must have shape (B, d, d) or (d, d), got {tuple(tensor.shape)}")
+    return tensor.shape[0] if tensor.dim() == 3 else None, tensor.shape[-1]
+
+
 def check_one_of(**arguments: object) -> None:
     """Exactly one of the arguments is not None.
 

@@ -1,0 +1,38 @@
+// Gradients of what the batch shares.
+#pragma once
+
+#include "common/scratch.h"
+
+namespace cvf::CVF_ISA {
+
+// Sums over the batch of `count` numbers, in double, so that the rounding error does not grow with the batch. Each
+// thread has its own, which `write` adds up in their order.
+template <class T>
+class BatchSum {
+ public:
+  // Nothing is summed if `out` (count,) is null.
+  BatchSum(T* out, int64_t count, int threads)
+      : out_(out), count_(out ? count : 0), threads_(threads), totals_(count_ * threads) {
+    for (int64_t k = 0; k < count_ * threads; ++k) totals_[k] = 0;
+  }
+
+  explicit operator bool() const { return out_ != nullptr; }
+
+  double* of_thread(int thread) { return &totals_[thread * count_]; }
+
+  void write() const {
+    for (int64_t k = 0; k < count_; ++k) {
+      double sum = 0;
+      for (int thread = 0; thread < threads_; ++thread) sum += totals_[thread * count_ + k];
+      out_[k] = static_cast<T>(sum);
+    }
+  }
+
+ private:
+  T* out_;
+  int64_t count_;
+  int threads_;
+  Scratch<double> totals_;
+};
+
+}  // namespace cvf::CVF_ISA
