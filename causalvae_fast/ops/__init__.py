@@ -1,6 +1,7 @@
 """The operations: pure functions of tensors, each with a reference and compiled backends."""
 
 from causalvae_fast.ops._backend import BackendStatus, backends, use_backend
+from causalvae_fast.ops.gaussian_kl import gaussian_kl
 from causalvae_fast.ops.sem_kl import sem_kl
 
-__all__ = ["BackendStatus", "backends", "sem_kl", "use_backend"]
+__all__ = ["BackendStatus", "backends", "gaussian_kl", "sem_kl", "use_backend"]
