@@ -225,6 +225,6 @@ class VideoVAE(nn.Module):
             return x.to(self.prior.log_sigma.dtype) / 255
         if not x.is_floating_point():
             raise ValueError(f"{name} must be uint8, or float in [0, 1], got {x.dtype}")
-        if not torch.compiler.is_compiling() and x.numel() > 0 and not bool(x.amax() <= 1):
+        if not torch.compiler.is_compiling() and x.numel() > 0 and bool(x.amax() > 1):
             raise ValueError(f"{name} must be uint8, or float in [0, 1], got floats up to {x.amax().item():g}")
         return x.to(self.prior.log_sigma.dtype)

@@ -93,14 +93,32 @@ def check_reduction(reduction: str) -> None:
 
 
 def check_positive(name: str, values: Tensor) -> None:
-    """All values (B, d) are above 0. Reads them, so it is done only where the caller asks for it.
+    """All values, (B, d) or (d,), are above 0. Reads them, so it is done only where the caller asks for it.
 
     Raises:
         ValueError: otherwise, with the first sample that has another one.
     """
     bad = ~(values > 0)
     if bool(bad.any()):
-        sample, index = bad.nonzero()[0].tolist()
-        raise ValueError(
-            f"{name} must be above 0, got {values[sample, index].item()} for latent {index} of sample {sample}"
-        )
+        *sample, index = bad.nonzero()[0].tolist()
+        number = values[(*sample, index)].item()
+        raise ValueError(f"{name} must be above 0, got {number} for latent {index}{_of_sample(sample)}")
+
+
+def check_positive_definite(name: str, matrices: Tensor) -> None:
+    """All matrices, (B, d, d) or (d, d), are positive definite, as far as their lower triangles say. Factorises
+    them, so it is done only where the caller asks for it.
+
+    Raises:
+        ValueError: otherwise, with the first sample that has another one.
+    """
+    factor, info = torch.linalg.cholesky_ex(matrices.detach())
+    bad = (info != 0) | factor.diagonal(dim1=-2, dim2=-1).isnan().any(-1)
+    if bool(bad.any()):
+        sample = bad.nonzero()[0].tolist()
+        raise ValueError(f"{name} must be positive definite, but the matrix{_of_sample(sample)} is not")
+
+
+def _of_sample(index: list[int]) -> str:
+    """Which sample, where each has its own."""
+    return f" of sample {index[0]}" if index else ""

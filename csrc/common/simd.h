@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -176,6 +177,33 @@ CVF_INLINE void store_partial(T* p, Vec<T> v, int64_t count) {
   }
 #else
   for (int64_t lane = 0; lane < std::min<int64_t>(count, kLanes<T>); ++lane) p[lane] = v[lane];
+#endif
+}
+
+// Square roots; NaN of a negative number.
+template <class T>
+CVF_INLINE Vec<T> square_root(Vec<T> v) {
+#if defined(__SSE2__)
+  if constexpr (std::is_same_v<T, float>) {
+#if defined(__AVX512F__)
+    return _mm512_maskz_sqrt_ps(0xffff, v);  // GCC 12 warns inside of the unmasked one
+#elif defined(__AVX__)
+    return _mm256_sqrt_ps(v);
+#else
+    return _mm_sqrt_ps(v);
+#endif
+  } else {
+#if defined(__AVX512F__)
+    return _mm512_maskz_sqrt_pd(0xff, v);
+#elif defined(__AVX__)
+    return _mm256_sqrt_pd(v);
+#else
+    return _mm_sqrt_pd(v);
+#endif
+  }
+#else
+  for (int lane = 0; lane < kLanes<T>; ++lane) v[lane] = std::sqrt(v[lane]);
+  return v;
 #endif
 }
 

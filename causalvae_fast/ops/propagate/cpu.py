@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from causalvae_fast.ops import _native
-from causalvae_fast.ops._fused import Gradients, Tensors
-from causalvae_fast.ops._native import address, batched_address, empty, without_gaps
+from causalvae_fast.ops._native import address, batched_address, empty, empty_like, without_gaps
+from causalvae_fast.ops._outputs import Gradients, Tensors
 
 
 def propagate_cpu(
@@ -51,7 +51,7 @@ def propagate_backward_cpu(
     jac, offset, log_sigma = without_gaps(inputs[0], 2), inputs[1], without_gaps(inputs[2], 1)
     loc, scale_tril = without_gaps(outputs[0], 1), without_gaps(outputs[1], 2)
     upstream_loc, upstream_scale_tril = without_gaps(upstreams[0], 1), without_gaps(upstreams[1], 2)
-    gradients = [empty(t.shape, t.dtype) if w else None for t, w in zip(inputs, wanted, strict=True)]
+    gradients = [empty_like(t) if w else None for t, w in zip(inputs, wanted, strict=True)]
     module = _native.cpu()
     kernel = module.propagate_backward_float32 if jac.dtype == torch.float32 else module.propagate_backward_float64
     kernel(
