@@ -208,12 +208,17 @@ def _one_or_all(outputs: Any) -> Any:
 
 def _filled(gradients: Sequence[Tensor | None], inputs: Tensors) -> list[Tensor]:
     """Ops of torch.library return tensors: an empty one for a gradient that is not wanted."""
-    return [t.new_empty(0) if g is None else g for g, t in zip(gradients, inputs, strict=True)]
+    return [_no_gradient(t) if g is None else g for g, t in zip(gradients, inputs, strict=True)]
 
 
 def _shaped(inputs: Tensors, wanted: Sequence[bool]) -> list[Tensor]:
     """Gradients without values, as ops of torch.library return them."""
-    return [t.new_empty(t.shape if want else 0) for t, want in zip(inputs, wanted, strict=True)]
+    return [t.new_empty(t.shape) if want else _no_gradient(t) for t, want in zip(inputs, wanted, strict=True)]
+
+
+def _no_gradient(t: Tensor) -> Tensor:
+    """An empty tensor in the place of a gradient. PyTorch asks that outputs can require gradients themselves."""
+    return t.new_empty(0, dtype=t.dtype if t.is_floating_point() else torch.float32)
 
 
 def _where_wanted(gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
@@ -363,8 +368,11 @@ class _Rules:
 
     def double_backward(self, ctx: Any, *upstreams: Tensor) -> Any:
         given, inputs, outputs = self.op._split(ctx.saved_tensors)
-        pullback = torch.func.vjp(self._reference_gradients(ctx.wanted), *given, *inputs)[1]
-        return *pullback(_one_or_all(upstreams)), *(None for _ in outputs), None
+        tensors = (*given, *inputs)
+        function, chosen = _of_floating(self._reference_gradients(ctx.wanted), tensors)
+        pullback = torch.func.vjp(function, *(tensors[k] for k in chosen))[1]
+        found = dict(zip(chosen, pullback(_one_or_all(upstreams)), strict=True))
+        return *(found.get(k) for k in range(len(tensors))), *(None for _ in outputs), None
 
     def double_jvp(self, ctx: Any, *tangents: Any) -> Any:
         given, inputs, _ = self.op._split(ctx.saved_tensors)
@@ -396,15 +404,29 @@ class _Rules:
 
             pullback = torch.func.vjp(of_chosen, *(inputs[i] for i in chosen))[1]
             found = dict(zip(chosen, pullback(_one_or_all(upstreams)), strict=True)) if chosen else {}
-            return _one_or_all(found.get(i, t.new_empty(0)) for i, t in enumerate(inputs))
+            return _one_or_all(found.get(i, _no_gradient(t)) for i, t in enumerate(inputs))
 
         return function
 
 
 def _push_forward(function: Callable[..., Any], inputs: Tensors, tangents: Sequence[Any]) -> Any:
-    given = tuple(torch.zeros_like(x) if t is None else t for x, t in zip(inputs, tangents, strict=True))
+    function, chosen = _of_floating(function, inputs)
+    given = tuple(torch.zeros_like(inputs[k]) if tangents[k] is None else tangents[k] for k in chosen)
     # Dual tensors are written in place, which an expanded one does not allow.
-    return torch.func.jvp(function, tuple(x.clone() for x in inputs), tuple(t.clone() for t in given))[1]
+    return torch.func.jvp(function, tuple(inputs[k].clone() for k in chosen), tuple(t.clone() for t in given))[1]
+
+
+def _of_floating(function: Callable[..., Any], tensors: Tensors) -> tuple[Callable[..., Any], list[int]]:
+    """The function of those of its tensors that are floating point, and which: torch.func takes no others."""
+    chosen = [k for k, t in enumerate(tensors) if t.is_floating_point()]
+
+    def of_chosen(*some: Tensor) -> Any:
+        everything = list(tensors)
+        for k, tensor in zip(chosen, some, strict=True):
+            everything[k] = tensor
+        return function(*everything)
+
+    return of_chosen, chosen
 
 
 def _select(args: Sequence[Any], in_dims: Sequence[int | None], index: int) -> list[Any]:
