@@ -1,7 +1,8 @@
 """The operations: pure functions of tensors, each with a reference and compiled backends."""
 
 from causalvae_fast.ops._backend import BackendStatus, backends, use_backend
+from causalvae_fast.ops.ancestral_sample import ancestral_sample
 from causalvae_fast.ops.propagate import propagate
 from causalvae_fast.ops.sem_kl import sem_kl
 
-__all__ = ["BackendStatus", "backends", "propagate", "sem_kl", "use_backend"]
+__all__ = ["BackendStatus", "ancestral_sample", "backends", "propagate", "sem_kl", "use_backend"]
