@@ -82,6 +82,32 @@ def check_one_of(**arguments: object) -> None:
         raise ValueError(f"give exactly one of {' and '.join(arguments)}, got {' and '.join(given) or 'neither'}")
 
 
+def check_both_or_neither(**arguments: object) -> None:
+    """None of the arguments is None, or all are.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    given = [name for name, value in arguments.items() if value is not None]
+    if given and len(given) < len(arguments):
+        raise ValueError(f"give both or neither of {' and '.join(arguments)}, got only {' and '.join(given)}")
+
+
+def check_mask(name: str, mask: object, other_name: str, other: Tensor) -> None:
+    """The mask is a boolean tensor on the device of another argument.
+
+    Raises:
+        TypeError: if it is not a tensor, or not boolean.
+        ValueError: if the devices differ.
+    """
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(mask).__name__}")
+    if mask.layout is not torch.strided or mask.dtype != torch.bool:
+        raise TypeError(f"{name} must be dense and torch.bool, got {mask.layout} and {mask.dtype}")
+    if mask.device != other.device:
+        raise ValueError(f"{name} is on {mask.device}, but {other_name} is on {other.device}: move one of them")
+
+
 def check_reduction(reduction: str) -> None:
     """The reduction is a known one.
 

@@ -43,6 +43,7 @@ inline Isa isa_named(const std::string& name) {
 }
 
 // Each op adds its functions, one for each dtype, to the module: csrc/bindings/ops/<op>.cpp.
+void bind_ancestral_sample(pybind11::module_& module);
 void bind_propagate(pybind11::module_& module);
 void bind_gaussian_kl(pybind11::module_& module);
 void bind_sem_kl(pybind11::module_& module);

@@ -56,6 +56,7 @@ std::map<std::string, std::string> build_info() {
 
 PYBIND11_MODULE(_cpu, module) {
   module.doc() = "Compiled kernels of causalvae_fast for the CPU. Call them through causalvae_fast.ops.";
+  cvf::bindings::bind_ancestral_sample(module);
   cvf::bindings::bind_propagate(module);
   cvf::bindings::bind_gaussian_kl(module);
   cvf::bindings::bind_sem_kl(module);

@@ -18,7 +18,8 @@ class BatchSum {
 
   explicit operator bool() const { return out_ != nullptr; }
 
-  double* of_thread(int thread) { return &totals_[thread * count_]; }
+  // (count,), or null if nothing is summed.
+  double* of_thread(int thread) { return out_ ? &totals_[thread * count_] : nullptr; }
 
   void write() const {
     for (int64_t k = 0; k < count_; ++k) {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from causalvae_fast.ops import _native
-from causalvae_fast.ops._native import address, batched_address, empty, empty_like, without_gaps
+from causalvae_fast.ops._native import batched_address, empty, empty_like, without_gaps
 from causalvae_fast.ops._outputs import Gradients, Tensors
 
 
@@ -22,7 +22,7 @@ def propagate_cpu(
     """loc (B, d), or (d,) if neither jac nor offset has a batch, and scale_tril, shaped as jac."""
     jac, offset, log_sigma = without_gaps(jac, 2), without_gaps(offset, 1), without_gaps(log_sigma, 1)
     loc = empty(jac.shape[:-1] if jac.dim() == 3 else offset.shape, jac.dtype)
-    scale_tril = empty(jac.shape, jac.dtype)
+    scale_tril = empty_like(jac)
     module = _native.cpu()
     kernel = module.propagate_float32 if jac.dtype == torch.float32 else module.propagate_float64
     kernel(

@@ -70,7 +70,7 @@ void forward_shared(const Forward<T>& args, const Sigma<T>& sigma, int requested
     kernel.scale_tril(args.jac.data, args.scale_tril, panels);
     kernel.finish();
   });
-  const int64_t blocks = groups_of(args.batch, SharedBlocks<T>::kSamples);
+  const int64_t blocks = LaneBlocks<T>::count(args.batch);
   const double work = static_cast<double>(args.batch * args.d * args.d);
   auto body = [&](int, int64_t begin, int64_t end) {
     SharedForward<T> kernel(args);
@@ -155,7 +155,7 @@ template <class T>
 void backward_shared(const Backward<T>& args, const Sigma<T>& sigma, int requested_threads) {
   backward_shared_factor(args, sigma, requested_threads);
   if (!args.grad_jac && !args.grad_offset) return;
-  const int64_t d = args.d, blocks = groups_of(args.batch, SharedBlocks<T>::kSamples);
+  const int64_t d = args.d, blocks = LaneBlocks<T>::count(args.batch);
   const int threads = threads_for(blocks, static_cast<double>(args.batch * d * d), requested_threads);
   BatchSum<T> jac(args.grad_jac, d * d, threads);
   auto body = [&](int thread, int64_t begin, int64_t end) {

@@ -1,0 +1,84 @@
+"""Ancestral sampling from a structural equation model, with interventions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from causalvae_fast.ops._autocast import in_float32
+from causalvae_fast.ops._checks import check_both_or_neither, check_mask, check_matrix, check_shape, check_tensors
+from causalvae_fast.ops.ancestral_sample.autograd import linear_op, quadratic_op
+
+
+@in_float32
+def ancestral_sample(
+    noise: Tensor,
+    *,
+    jac: Tensor,
+    quadratic: Tensor | None = None,
+    offset: Tensor | None = None,
+    do_mask: Tensor | None = None,
+    do_values: Tensor | None = None,
+    backend: str | None = None,
+) -> Tensor:
+    """Samples of a structural equation model, node after node, for given noise.
+
+    With A = `jac`, Q = `quadratic` and b = `offset`, node i has the value
+
+        z_i = sum_{j<i} (A_ij z_j + Q_ij z_j^2) + b_i + noise_i
+
+    and under the intervention do(z_i = v), where `do_mask` is true, z_i = v instead: its equation and its noise
+    play no part, and get no gradient. With the noise z - f(z) of an observation it gives a counterfactual.
+
+    Samples do not influence each other: NaN in one gives NaN for that one. Differentiable in every tensor but
+    `do_mask`, twice and more, and in forward mode, through the reference formula. Under autocast it computes in
+    float32.
+
+    Args:
+        noise: (N, d), with the standard deviations of the model already in it.
+        jac: coefficients of the parents, (d, d), or (N, d, d) with those of each sample, (child, parent). Only
+            what is below the diagonal is used.
+        quadratic: coefficients of the squares of the parents, shaped as `jac` and used like it; zero by default,
+            which makes the mechanism linear.
+        offset: (d,), zero by default.
+        do_mask: which equations are replaced, bool, (d,) for all samples or (N, d); none by default.
+        do_values: the values that replace them, (d,) for all samples or (N, d). Those of other nodes are ignored.
+        backend: "reference" or "cpu"; see `causalvae_fast.backends`.
+
+    Returns:
+        z (N, d), of the dtype of the inputs (float32 or float64).
+
+    Raises:
+        TypeError: if an argument is not a tensor, or is not float32 or float64 as all others; if `do_mask` is not
+            boolean.
+        ValueError: if a shape, device or backend does not fit, or if only one of `do_mask` and `do_values` is
+            given.
+
+    >>> import torch
+    >>> A = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
+    >>> ancestral_sample(torch.tensor([[1.0, 0.5]]), jac=A)
+    tensor([[1.0000, 2.5000]])
+    >>> first = torch.tensor([True, False])
+    >>> ancestral_sample(torch.tensor([[1.0, 0.5]]), jac=A, do_mask=first, do_values=torch.full((2,), 3.0))
+    tensor([[3.0000, 6.5000]])
+    """
+    check_both_or_neither(do_mask=do_mask, do_values=do_values)
+    given = {"noise": noise, "jac": jac, "quadratic": quadratic, "offset": offset, "do_values": do_values}
+    required = ("noise", "jac")
+    check_tensors({name: t for name, t in given.items() if t is not None or name in required})
+    batch, d = check_matrix("noise", noise)
+    check_shape("jac", jac, (batch, d, d), (d, d))
+    if quadratic is not None:
+        check_shape("quadratic", quadratic, tuple(jac.shape))
+    if offset is None:
+        offset = noise.new_zeros(d)
+    check_shape("offset", offset, (d,))
+    if do_mask is None or do_values is None:
+        do_mask, do_values = torch.zeros(d, dtype=torch.bool, device=noise.device), noise.new_zeros(d)
+    check_mask("do_mask", do_mask, "noise", noise)
+    check_shape("do_mask", do_mask, (batch, d), (d,))
+    check_shape("do_values", do_values, (batch, d), (d,))
+
+    if quadratic is None:
+        return linear_op(noise, jac, offset, do_mask, do_values, backend=backend)
+    return quadratic_op(noise, jac, quadratic, offset, do_mask, do_values, backend=backend)

@@ -1,0 +1,37 @@
+"""`ancestral_sample` as PyTorch sees it: an op for each kind of mechanism."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from causalvae_fast.ops._fused import FusedOp, Kernels
+from causalvae_fast.ops.ancestral_sample.cpu import (
+    linear_backward_cpu,
+    linear_cpu,
+    quadratic_backward_cpu,
+    quadratic_cpu,
+)
+from causalvae_fast.ops.ancestral_sample.reference import linear_reference, quadratic_reference
+
+
+def _fake(noise: Tensor, *others: Tensor) -> tuple[Tensor]:
+    return (noise.new_empty(noise.shape),)
+
+
+linear_op = FusedOp(
+    "ancestral_sample_linear",
+    reference=linear_reference,
+    fake=_fake,
+    kernels=Kernels(linear_cpu, linear_backward_cpu),
+    keeps_outputs=True,
+    public="ancestral_sample",
+)
+
+quadratic_op = FusedOp(
+    "ancestral_sample_quadratic",
+    reference=quadratic_reference,
+    fake=_fake,
+    kernels=Kernels(quadratic_cpu, quadratic_backward_cpu),
+    keeps_outputs=True,
+    public="ancestral_sample",
+)
