@@ -2,6 +2,7 @@
 
 from causalvae_fast.ops._backend import BackendStatus, backends, use_backend
 from causalvae_fast.ops.gaussian_kl import gaussian_kl
+from causalvae_fast.ops.pivot_kl import pivot_kl
 from causalvae_fast.ops.sem_kl import sem_kl
 
-__all__ = ["BackendStatus", "backends", "gaussian_kl", "sem_kl", "use_backend"]
+__all__ = ["BackendStatus", "backends", "gaussian_kl", "pivot_kl", "sem_kl", "use_backend"]

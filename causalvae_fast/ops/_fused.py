@@ -348,7 +348,8 @@ class _Rules:
         return tuple(_where_wanted(gradients, wanted))
 
     def jvp(self, ctx: Any, *tangents: Tensor | None) -> Any:
-        return _push_forward(self.op.reference, ctx.saved_tensors[: self.op.inputs], tangents)
+        outputs = _as_tuple(_push_forward(self.op.reference, ctx.saved_tensors[: self.op.inputs], tangents))
+        return _one_or_all(t if t.is_floating_point() else None for t in outputs)
 
     def vmap(self, info: Any, in_dims: Any, *inputs: Tensor) -> Any:
         if info.batch_size == 0:
@@ -363,8 +364,11 @@ class _Rules:
 
     def double_backward(self, ctx: Any, *upstreams: Tensor) -> Any:
         given, inputs, outputs = self.op._split(ctx.saved_tensors)
-        pullback = torch.func.vjp(self._reference_gradients(ctx.wanted), *given, *inputs)[1]
-        return *pullback(_one_or_all(upstreams)), *(None for _ in outputs), None
+        tensors = (*given, *inputs)
+        function, places = _of_floating(self._reference_gradients(ctx.wanted), tensors)
+        pullback = torch.func.vjp(function, *(tensors[i] for i in places))[1]
+        found = dict(zip(places, pullback(_one_or_all(upstreams)), strict=True))
+        return *(found.get(i) for i in range(len(tensors))), *(None for _ in outputs), None
 
     def double_jvp(self, ctx: Any, *tangents: Any) -> Any:
         given, inputs, _ = self.op._split(ctx.saved_tensors)
@@ -392,19 +396,35 @@ class _Rules:
                 everything = list(inputs)
                 for i, tensor in zip(chosen, some, strict=True):
                     everything[i] = tensor
-                return self.op.reference(*everything)
+                return _one_or_all(t for t in _as_tuple(self.op.reference(*everything)) if t.is_floating_point())
 
             pullback = torch.func.vjp(of_chosen, *(inputs[i] for i in chosen))[1]
-            found = dict(zip(chosen, pullback(_one_or_all(upstreams)), strict=True)) if chosen else {}
+            seeds = _one_or_all(u for u in upstreams if u.is_floating_point())
+            found = dict(zip(chosen, pullback(seeds), strict=True)) if chosen else {}
             return _one_or_all(found.get(i, t.new_empty(0)) for i, t in enumerate(inputs))
 
         return function
 
 
+def _of_floating(function: Callable[..., Any], tensors: Tensors) -> tuple[Callable[..., Any], list[int]]:
+    """The function of its floating-point arguments alone, and their places; the others are constants."""
+    places = [i for i, t in enumerate(tensors) if t.is_floating_point()]
+
+    def of_floating(*some: Tensor) -> Any:
+        everything = list(tensors)
+        for i, tensor in zip(places, some, strict=True):
+            everything[i] = tensor
+        return function(*everything)
+
+    return of_floating, places
+
+
 def _push_forward(function: Callable[..., Any], inputs: Tensors, tangents: Sequence[Any]) -> Any:
     given = tuple(torch.zeros_like(x) if t is None else t for x, t in zip(inputs, tangents, strict=True))
+    floating, places = _of_floating(function, inputs)
     # Dual tensors are written in place, which an expanded one does not allow.
-    return torch.func.jvp(function, tuple(x.clone() for x in inputs), tuple(t.clone() for t in given))[1]
+    primals, duals = (tuple(t[i].clone() for i in places) for t in (inputs, given))
+    return torch.func.jvp(floating, primals, duals)[1]
 
 
 def _select(args: Sequence[Any], in_dims: Sequence[int | None], index: int) -> list[Any]:

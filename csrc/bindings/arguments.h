@@ -44,6 +44,7 @@ inline Isa isa_named(const std::string& name) {
 
 // Each op adds its functions, one for each dtype, to the module: csrc/bindings/ops/<op>.cpp.
 void bind_gaussian_kl(pybind11::module_& module);
+void bind_pivot_kl(pybind11::module_& module);
 void bind_sem_kl(pybind11::module_& module);
 
 }  // namespace cvf::bindings

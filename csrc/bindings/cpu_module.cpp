@@ -57,6 +57,7 @@ std::map<std::string, std::string> build_info() {
 PYBIND11_MODULE(_cpu, module) {
   module.doc() = "Compiled kernels of causalvae_fast for the CPU. Call them through causalvae_fast.ops.";
   cvf::bindings::bind_gaussian_kl(module);
+  cvf::bindings::bind_pivot_kl(module);
   cvf::bindings::bind_sem_kl(module);
   module.def("empty_float32", &empty<float>);
   module.def("empty_float64", &empty<double>);
