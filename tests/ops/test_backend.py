@@ -157,7 +157,7 @@ def test_asking_for_the_reference_warns_of_nothing(inputs: SEMInputs) -> None:
 
 
 def test_backends() -> None:
-    assert cvf.backends().keys() == {"sem_kl"}
+    assert cvf.backends().keys() >= {"sem_kl"}
     status = cvf.backends()["sem_kl"]
     assert status["reference"].available
     assert status["cpu"].available
