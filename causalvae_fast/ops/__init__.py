@@ -3,7 +3,17 @@
 from causalvae_fast.ops._backend import BackendStatus, backends, use_backend
 from causalvae_fast.ops.ancestral_sample import ancestral_sample
 from causalvae_fast.ops.gaussian_kl import gaussian_kl
+from causalvae_fast.ops.pivot_kl import pivot_kl
 from causalvae_fast.ops.propagate import propagate
 from causalvae_fast.ops.sem_kl import sem_kl
 
-__all__ = ["BackendStatus", "ancestral_sample", "backends", "gaussian_kl", "propagate", "sem_kl", "use_backend"]
+__all__ = [
+    "BackendStatus",
+    "ancestral_sample",
+    "backends",
+    "gaussian_kl",
+    "pivot_kl",
+    "propagate",
+    "sem_kl",
+    "use_backend",
+]

@@ -46,6 +46,7 @@ inline Isa isa_named(const std::string& name) {
 void bind_ancestral_sample(pybind11::module_& module);
 void bind_propagate(pybind11::module_& module);
 void bind_gaussian_kl(pybind11::module_& module);
+void bind_pivot_kl(pybind11::module_& module);
 void bind_sem_kl(pybind11::module_& module);
 
 }  // namespace cvf::bindings

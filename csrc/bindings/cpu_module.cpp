@@ -59,6 +59,7 @@ PYBIND11_MODULE(_cpu, module) {
   cvf::bindings::bind_ancestral_sample(module);
   cvf::bindings::bind_propagate(module);
   cvf::bindings::bind_gaussian_kl(module);
+  cvf::bindings::bind_pivot_kl(module);
   cvf::bindings::bind_sem_kl(module);
   module.def("empty_float32", &empty<float>);
   module.def("empty_float64", &empty<double>);

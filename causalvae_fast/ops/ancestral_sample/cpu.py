@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from causalvae_fast.ops import _native
-from causalvae_fast.ops._native import batched_address, empty_like, without_gaps
+from causalvae_fast.ops._native import address, batched_address, empty_like, without_gaps
 from causalvae_fast.ops._outputs import Gradients, Tensors
 
 
