@@ -36,22 +36,33 @@ class Case(NamedTuple):
     posterior: str  # "diagonal" or "full"
     mode: str
     dtype: torch.dtype
+    jac: str = "per_sample"  # or "shared" by the batch, as that of a linear mechanism
 
     def __str__(self) -> str:
-        return f"{self.batch}x{self.d}-{self.posterior}-{self.mode}-{str(self.dtype).removeprefix('torch.')}"
+        posterior = self.posterior if self.jac == "per_sample" else f"{self.posterior}-{self.jac}"
+        return f"{self.batch}x{self.d}-{posterior}-{self.mode}-{str(self.dtype).removeprefix('torch.')}"
 
 
 CASES = [
     Case(*shape, posterior, mode, dtype)
     for posterior, mode, dtype, shape in product(POSTERIORS, MODES, DTYPES, SHAPES)
 ]
+CASES += [
+    Case(*shape, posterior, mode, torch.float32, "shared")
+    for posterior, mode, shape in product(POSTERIORS, MODES, SHAPES)
+]
 
 
 def sem_factor(inputs: SEMInputs) -> tuple[Tensor, Tensor]:
-    """Mean (B, d) and factor (B, d, d) of the SEM's Gaussian, by one triangular solve: W^-1 (b, D^1/2)."""
+    """Mean (B, d) and factor, (B, d, d) or (d, d), of the SEM's Gaussian: W^-1 (b, D^1/2)."""
     jac, offset, log_sigma, *_ = inputs
     W = torch.eye(jac.shape[-1], dtype=jac.dtype) - jac
-    right = torch.cat((offset.unsqueeze(-1), log_sigma.exp().diag().expand_as(jac)), -1)
+    sigma = log_sigma.exp().diag()
+    if jac.dim() == 2:  # a factor for the whole batch, whose means are the columns of one solve
+        right = torch.cat((offset.mT, sigma), -1)
+        solved = torch.linalg.solve_triangular(W, right, upper=False, unitriangular=True)
+        return solved[:, : len(offset)].mT, solved[:, len(offset) :]
+    right = torch.cat((offset.unsqueeze(-1), sigma.expand_as(jac)), -1)
     solved = torch.linalg.solve_triangular(W, right, upper=False, unitriangular=True)
     return solved[..., 0], solved[..., 1:]
 
@@ -110,7 +121,7 @@ class SEMKLContenders:
 
     def __init__(self, case: Case) -> None:
         self.backward = case.mode == "forward+backward"
-        inputs = sem_inputs(case.batch, case.d, case.posterior, dtype=case.dtype)
+        inputs = sem_inputs(case.batch, case.d, case.posterior, case.jac, dtype=case.dtype)
         # Clean triangles, so that nobody has to cut them.
         inputs = inputs._replace(jac=inputs.jac.tril(-1))
         self.inputs = inputs if case.posterior == "diagonal" else inputs._replace(factor=inputs.factor.tril())
@@ -159,6 +170,7 @@ def test_sem_kl(case: Case, contender: str, compare: Callable[[str, Any, dict[st
     described = {
         "shape": [case.batch, case.d],
         "posterior": case.posterior,
+        "jac": case.jac,
         "mode": case.mode,
         "dtype": str(case.dtype).removeprefix("torch."),
     }

@@ -228,15 +228,12 @@ class SEMPrior(nn.Module):
         """
         self._check_latents("pivot", pivot)
         jac, offset = self.mechanism.expand(pivot, self._gates(edges))
-        sigma = torch.exp(self.log_sigma)
-        system = torch.eye(self.d, dtype=jac.dtype, device=jac.device) - jac.tril(-1)
-        columns = torch.cat([sigma.diag().expand(jac.shape), offset.unsqueeze(-1)], dim=-1)
-        solved = torch.linalg.solve_triangular(system, columns, upper=False, unitriangular=True)
+        loc, scale_tril = ops.propagate(jac, offset, self.log_sigma)
         batch = pivot.shape[0]
         # The factor is valid by construction, and the checks of torch.distributions refuse an empty batch.
         return MultivariateNormal(
-            loc=solved[..., -1].expand(batch, self.d),
-            scale_tril=solved[..., :-1].expand(batch, self.d, self.d),
+            loc=loc.expand(batch, self.d),
+            scale_tril=scale_tril.expand(batch, self.d, self.d),
             validate_args=False,
         )
 

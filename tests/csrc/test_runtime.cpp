@@ -3,6 +3,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <stdexcept>
 #include <thread>
@@ -109,6 +111,26 @@ void test_fork() {
   CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
+// Nested working memory does not overlap, and what is given back is used again.
+void test_scratch() {
+  for (const size_t bytes : {size_t{1}, size_t{4096}, size_t{100} << 10, size_t{1} << 20}) {
+    char* first = static_cast<char*>(cvf::acquire_scratch(bytes));
+    std::memset(first, 1, bytes);
+    {
+      char* second = static_cast<char*>(cvf::acquire_scratch(bytes));
+      CHECK(reinterpret_cast<uintptr_t>(second) % 64 == 0);
+      CHECK(second + bytes <= first || first + bytes <= second);
+      std::memset(second, 2, bytes);
+      cvf::release_scratch(second, bytes);
+    }
+    char* third = static_cast<char*>(cvf::acquire_scratch(bytes));
+    std::memset(third, 3, bytes);
+    CHECK(std::all_of(first, first + bytes, [](char c) { return c == 1; }));
+    cvf::release_scratch(third, bytes);
+    cvf::release_scratch(first, bytes);
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -119,5 +141,6 @@ int main() {
   test_exceptions_come_out();
   test_policy();
   test_fork();
+  test_scratch();
   return cvf::test::report("runtime");
 }
