@@ -12,8 +12,9 @@
 namespace cvf::sem_kl::CVF_ISA {
 namespace {
 
-// Up to this d, samples across lanes are faster than one sample at a time.
-constexpr int64_t kLargestLaneD = 64;
+// Up to these d, samples across lanes are faster than one sample at a time.
+constexpr int64_t kLargestFullLaneD = 64;
+constexpr int64_t kLargestDiagonalLaneD = 32;
 // Groups or samples between flushes of the sums over the batch.
 constexpr int64_t kFlushInterval = 64;
 
@@ -109,7 +110,7 @@ template <class T>
 void run(const Arguments<T>& args, int threads) {
   const Noise<T> noise(args);
   if (args.scale && args.shared_jac) return run_shared_diagonal(args, noise, threads);
-  if (args.d <= kLargestLaneD) return run_lanes(args, noise, threads);
+  if (args.d <= (args.scale ? kLargestDiagonalLaneD : kLargestFullLaneD)) return run_lanes(args, noise, threads);
   if (args.scale) return run_rows(args, noise, threads);
   return run_tiles(args, noise, threads);
 }
