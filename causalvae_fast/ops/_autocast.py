@@ -26,13 +26,18 @@ def in_float32(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         device = _device((*args, *kwargs.values()))
-        if device is None or not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+        if device is None or not (_has_autocast(device) and torch.is_autocast_enabled(device)):
             return function(*args, **kwargs)
         with torch.autocast(device, enabled=False):
             converted = [_float32(a) for a in args]
             return function(*converted, **{name: _float32(a) for name, a in kwargs.items()})  # type: ignore[arg-type]
 
     return wrapped
+
+
+def _has_autocast(device: str) -> bool:
+    # Not asked where it is known: torch.compile of torch 2.11 cannot trace the question.
+    return device in ("cpu", "cuda") or torch.amp.is_autocast_available(device)
 
 
 def _device(arguments: Iterable[object]) -> str | None:

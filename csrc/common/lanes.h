@@ -21,7 +21,7 @@ struct LaneGroup {
 // out[k], for k < length: element k of each sample's row. A row may be read past its own end, but not past `end`,
 // the end of the last row that exists.
 template <class T>
-CVF_INLINE void gather_lanes(Batched<T> rows, LaneGroup group, int64_t length, const T* end, Vec<T>* out) {
+CVF_NOINLINE void gather_lanes(Batched<T> rows, LaneGroup group, int64_t length, const T* end, Vec<T>* out) {
   constexpr int n = kLanes<T>;
   for (int64_t k = 0; k < length; k += n) {
     // The last chunk overlaps the one before rather than be partial.
@@ -39,7 +39,7 @@ CVF_INLINE void gather_lanes(Batched<T> rows, LaneGroup group, int64_t length, c
 
 // The opposite, into rows that follow each other without a gap (stride == length).
 template <class T>
-CVF_INLINE void scatter_lanes(const Vec<T>* in, LaneGroup group, int64_t length, T* out) {
+CVF_NOINLINE void scatter_lanes(const Vec<T>* in, LaneGroup group, int64_t length, T* out) {
   constexpr int n = kLanes<T>;
   for (int64_t k = 0; k < length; k += n) {
     if (k + n > length && length >= n) k = length - n;
@@ -62,8 +62,8 @@ CVF_INLINE void scatter_lanes(const Vec<T>* in, LaneGroup group, int64_t length,
 // Lower triangular matrices (d, d), d >= kLanes<T>, of a group: out[i * stride + j] for j < i + diagonal. What stands
 // above that is not touched, and not read but for the rest of a vector that begins below it.
 template <class T>
-CVF_INLINE void gather_triangle(Batched<T> matrices, LaneGroup group, int64_t d, int64_t diagonal, const T* end,
-                                int64_t stride, Vec<T>* out) {
+CVF_NOINLINE void gather_triangle(Batched<T> matrices, LaneGroup group, int64_t d, int64_t diagonal, const T* end,
+                                  int64_t stride, Vec<T>* out) {
   constexpr int n = kLanes<T>;
   for (int64_t i = 1 - diagonal; i < d; ++i) {
     for (int64_t j = 0; j < i + diagonal; j += n) {
@@ -80,8 +80,8 @@ CVF_INLINE void gather_triangle(Batched<T> matrices, LaneGroup group, int64_t d,
 
 // The opposite for one row: in[j], for j < length, of the sample in each lane to row i of its matrix, zeros behind it.
 template <class T>
-CVF_INLINE void scatter_row(const Vec<T>* in, int64_t length, LaneGroup group, int64_t d, int64_t i,
-                            const RowWriter<T>& writer, T* out) {
+CVF_NOINLINE void scatter_row(const Vec<T>* in, int64_t length, LaneGroup group, int64_t d, int64_t i,
+                              const RowWriter<T>& writer, T* out) {
   constexpr int n = kLanes<T>;
   T* row = out + (group.first * d + i) * d;
   int64_t j = 0;

@@ -20,6 +20,8 @@
 #endif
 
 #define CVF_INLINE inline __attribute__((always_inline))
+// For what is large and called from many places: compiling it once for each of them takes most of the time of a build.
+#define CVF_NOINLINE __attribute__((noinline))
 
 namespace cvf::CVF_ISA {
 
@@ -273,7 +275,7 @@ CVF_INLINE T sum_lanes_from(Vec<T> v) {
 
 // Lane r of the result is the sum of the lanes of row r. Destroys the rows.
 template <class T>
-CVF_INLINE Vec<T> sum_rows(Vec<T> (&rows)[kLanes<T>]) {
+CVF_NOINLINE Vec<T> sum_rows(Vec<T> (&rows)[kLanes<T>]) {
   return detail::sum_rows_from<T, 1>(rows);
 }
 

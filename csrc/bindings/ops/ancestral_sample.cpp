@@ -18,9 +18,10 @@ ancestral_sample::Equations<T> equations(int64_t batch, int64_t d, const Strided
 }
 
 template <class T>
-void forward(int64_t batch, int64_t d, const StridedAddress& jac, const StridedAddress& quadratic, bool shared_jac,
-             const StridedAddress& do_mask, const StridedAddress& noise, Address offset,
-             const StridedAddress& do_values, Address z, int threads, const std::string& isa) {
+void ancestral_sample_forward(int64_t batch, int64_t d, const StridedAddress& jac, const StridedAddress& quadratic,
+                              bool shared_jac, const StridedAddress& do_mask, const StridedAddress& noise,
+                              Address offset, const StridedAddress& do_values, Address z, int threads,
+                              const std::string& isa) {
   const ancestral_sample::Forward<T> arguments{
       .equations = equations<T>(batch, d, jac, quadratic, shared_jac, do_mask),
       .noise = batched<T>(noise),
@@ -37,10 +38,11 @@ void forward(int64_t batch, int64_t d, const StridedAddress& jac, const StridedA
 }
 
 template <class T>
-void backward(int64_t batch, int64_t d, const StridedAddress& jac, const StridedAddress& quadratic, bool shared_jac,
-              const StridedAddress& do_mask, const StridedAddress& z, const StridedAddress& upstream,
-              bool shared_values, Address grad_noise, Address grad_jac, Address grad_quadratic, Address grad_offset,
-              Address grad_values, int threads, const std::string& isa) {
+void ancestral_sample_backward(int64_t batch, int64_t d, const StridedAddress& jac, const StridedAddress& quadratic,
+                               bool shared_jac, const StridedAddress& do_mask, const StridedAddress& z,
+                               const StridedAddress& upstream, bool shared_values, Address grad_noise, Address grad_jac,
+                               Address grad_quadratic, Address grad_offset, Address grad_values, int threads,
+                               const std::string& isa) {
   const ancestral_sample::Backward<T> arguments{
       .equations = equations<T>(batch, d, jac, quadratic, shared_jac, do_mask),
       .z = batched<T>(z),
@@ -62,10 +64,10 @@ void backward(int64_t batch, int64_t d, const StridedAddress& jac, const Strided
 }  // namespace
 
 void bind_ancestral_sample(pybind11::module_& module) {
-  module.def("ancestral_sample_float32", &forward<float>);
-  module.def("ancestral_sample_float64", &forward<double>);
-  module.def("ancestral_sample_backward_float32", &backward<float>);
-  module.def("ancestral_sample_backward_float64", &backward<double>);
+  module.def("ancestral_sample_float32", &ancestral_sample_forward<float>);
+  module.def("ancestral_sample_float64", &ancestral_sample_forward<double>);
+  module.def("ancestral_sample_backward_float32", &ancestral_sample_backward<float>);
+  module.def("ancestral_sample_backward_float64", &ancestral_sample_backward<double>);
 }
 
 }  // namespace cvf::bindings

@@ -6,10 +6,11 @@ namespace cvf::bindings {
 namespace {
 
 template <class T>
-void call(int64_t batch, int64_t d, const StridedAddress& loc_q, const StridedAddress& loc_p, bool shared_loc_p,
-          const StridedAddress& matrix_q, bool covariance_q, const StridedAddress& matrix_p, bool covariance_p,
-          bool shared_matrix_p, const StridedAddress& upstream, Address value, Address grad_loc_q, Address grad_loc_p,
-          Address grad_matrix_q, Address grad_matrix_p, int threads, const std::string& isa) {
+void gaussian_kl(int64_t batch, int64_t d, const StridedAddress& loc_q, const StridedAddress& loc_p, bool shared_loc_p,
+                 const StridedAddress& matrix_q, bool covariance_q, const StridedAddress& matrix_p, bool covariance_p,
+                 bool shared_matrix_p, const StridedAddress& upstream, Address value, Address grad_loc_q,
+                 Address grad_loc_p, Address grad_matrix_q, Address grad_matrix_p, int threads,
+                 const std::string& isa) {
   const cvf::gaussian_kl::Arguments<T> arguments{
       .batch = batch,
       .d = d,
@@ -38,8 +39,8 @@ void call(int64_t batch, int64_t d, const StridedAddress& loc_q, const StridedAd
 }  // namespace
 
 void bind_gaussian_kl(pybind11::module_& module) {
-  module.def("gaussian_kl_float32", &call<float>);
-  module.def("gaussian_kl_float64", &call<double>);
+  module.def("gaussian_kl_float32", &gaussian_kl<float>);
+  module.def("gaussian_kl_float64", &gaussian_kl<double>);
 }
 
 }  // namespace cvf::bindings

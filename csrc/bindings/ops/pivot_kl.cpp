@@ -6,11 +6,11 @@ namespace cvf::bindings {
 namespace {
 
 template <class T>
-void call(int64_t batch, int64_t pivots, int64_t d, const StridedAddress& jac, const StridedAddress& offset,
-          Address log_sigma, const StridedAddress& loc, const StridedAddress& scale, const StridedAddress& scale_tril,
-          int reduction, const StridedAddress& upstream, Address value, Address index, Address grad_jac,
-          Address grad_offset, Address grad_log_sigma, Address grad_loc, Address grad_factor, int threads,
-          const std::string& isa) {
+void pivot_kl(int64_t batch, int64_t pivots, int64_t d, const StridedAddress& jac, const StridedAddress& offset,
+              Address log_sigma, const StridedAddress& loc, const StridedAddress& scale,
+              const StridedAddress& scale_tril, int reduction, const StridedAddress& upstream, Address value,
+              Address index, Address grad_jac, Address grad_offset, Address grad_log_sigma, Address grad_loc,
+              Address grad_factor, int threads, const std::string& isa) {
   const bool full = std::get<0>(scale_tril) != 0;
   const cvf::pivot_kl::Arguments<T> arguments{
       .batch = batch,
@@ -44,8 +44,8 @@ void call(int64_t batch, int64_t pivots, int64_t d, const StridedAddress& jac, c
 }  // namespace
 
 void bind_pivot_kl(pybind11::module_& module) {
-  module.def("pivot_kl_float32", &call<float>);
-  module.def("pivot_kl_float64", &call<double>);
+  module.def("pivot_kl_float32", &pivot_kl<float>);
+  module.def("pivot_kl_float64", &pivot_kl<double>);
 }
 
 }  // namespace cvf::bindings

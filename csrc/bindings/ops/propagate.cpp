@@ -6,8 +6,9 @@ namespace cvf::bindings {
 namespace {
 
 template <class T>
-void forward(int64_t batch, int64_t d, const StridedAddress& jac, bool shared_jac, const StridedAddress& offset,
-             Address log_sigma, Address loc, Address scale_tril, int threads, const std::string& isa) {
+void propagate_forward(int64_t batch, int64_t d, const StridedAddress& jac, bool shared_jac,
+                       const StridedAddress& offset, Address log_sigma, Address loc, Address scale_tril, int threads,
+                       const std::string& isa) {
   const propagate::Forward<T> arguments{
       .batch = batch,
       .d = d,
@@ -26,10 +27,10 @@ void forward(int64_t batch, int64_t d, const StridedAddress& jac, bool shared_ja
 }
 
 template <class T>
-void backward(int64_t batch, int64_t d, const StridedAddress& jac, bool shared_jac, bool shared_offset,
-              Address log_sigma, const StridedAddress& loc, const StridedAddress& scale_tril,
-              const StridedAddress& upstream_loc, const StridedAddress& upstream_scale_tril, Address grad_jac,
-              Address grad_offset, Address grad_log_sigma, int threads, const std::string& isa) {
+void propagate_backward(int64_t batch, int64_t d, const StridedAddress& jac, bool shared_jac, bool shared_offset,
+                        Address log_sigma, const StridedAddress& loc, const StridedAddress& scale_tril,
+                        const StridedAddress& upstream_loc, const StridedAddress& upstream_scale_tril, Address grad_jac,
+                        Address grad_offset, Address grad_log_sigma, int threads, const std::string& isa) {
   const propagate::Backward<T> arguments{
       .batch = batch,
       .d = d,
@@ -56,10 +57,10 @@ void backward(int64_t batch, int64_t d, const StridedAddress& jac, bool shared_j
 }  // namespace
 
 void bind_propagate(pybind11::module_& module) {
-  module.def("propagate_float32", &forward<float>);
-  module.def("propagate_float64", &forward<double>);
-  module.def("propagate_backward_float32", &backward<float>);
-  module.def("propagate_backward_float64", &backward<double>);
+  module.def("propagate_float32", &propagate_forward<float>);
+  module.def("propagate_float64", &propagate_forward<double>);
+  module.def("propagate_backward_float32", &propagate_backward<float>);
+  module.def("propagate_backward_float64", &propagate_backward<double>);
 }
 
 }  // namespace cvf::bindings

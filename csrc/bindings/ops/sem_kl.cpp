@@ -6,11 +6,11 @@ namespace cvf::bindings {
 namespace {
 
 template <class T>
-void call(int64_t batch, int64_t d, const StridedAddress& jac, bool shared_jac, const StridedAddress& offset,
-          bool shared_offset, Address log_sigma, const StridedAddress& loc, const StridedAddress& scale,
-          const StridedAddress& scale_tril, const StridedAddress& upstream, double known_upstream, Address value,
-          Address total, Address grad_jac, Address grad_offset, Address grad_log_sigma, Address grad_loc,
-          Address grad_scale, Address grad_scale_tril, int threads, const std::string& isa) {
+void sem_kl(int64_t batch, int64_t d, const StridedAddress& jac, bool shared_jac, const StridedAddress& offset,
+            bool shared_offset, Address log_sigma, const StridedAddress& loc, const StridedAddress& scale,
+            const StridedAddress& scale_tril, const StridedAddress& upstream, double known_upstream, Address value,
+            Address total, Address grad_jac, Address grad_offset, Address grad_log_sigma, Address grad_loc,
+            Address grad_scale, Address grad_scale_tril, int threads, const std::string& isa) {
   const T known = static_cast<T>(known_upstream);  // of all samples, where there is no tensor of them
   const cvf::sem_kl::Arguments<T> arguments{
       .batch = batch,
@@ -44,8 +44,8 @@ void call(int64_t batch, int64_t d, const StridedAddress& jac, bool shared_jac, 
 }  // namespace
 
 void bind_sem_kl(pybind11::module_& module) {
-  module.def("sem_kl_float32", &call<float>);
-  module.def("sem_kl_float64", &call<double>);
+  module.def("sem_kl_float32", &sem_kl<float>);
+  module.def("sem_kl_float64", &sem_kl<double>);
 }
 
 }  // namespace cvf::bindings
