@@ -1,6 +1,7 @@
 """The operations: pure functions of tensors, each with a reference and compiled backends."""
 
 from causalvae_fast.ops._backend import BackendStatus, backends, use_backend
+from causalvae_fast.ops._packed import pack_tril, unpack_tril
 from causalvae_fast.ops.ancestral_sample import ancestral_sample
 from causalvae_fast.ops.gaussian_kl import gaussian_kl
 from causalvae_fast.ops.pivot_kl import pivot_kl
@@ -12,8 +13,10 @@ __all__ = [
     "ancestral_sample",
     "backends",
     "gaussian_kl",
+    "pack_tril",
     "pivot_kl",
     "propagate",
     "sem_kl",
+    "unpack_tril",
     "use_backend",
 ]

@@ -43,10 +43,12 @@ def check_shape(name: str, tensor: Tensor, *shapes: tuple[int, ...]) -> None:
     Raises:
         ValueError: otherwise.
     """
-    # By the number of dimensions first: torch.export would take B to be d, were they compared.
-    if not any(tensor.dim() == len(shape) and tuple(tensor.shape) == shape for shape in shapes):
-        expected = " or ".join(str(shape) for shape in shapes)
-        raise ValueError(f"{name} must have shape {expected}, got {tuple(tensor.shape)}")
+    for shape in shapes:
+        # By the number of dimensions first: torch.export would take B to be d, were they compared.
+        if tensor.dim() == len(shape) and tensor.shape == shape:
+            return
+    expected = " or ".join(str(shape) for shape in shapes)
+    raise ValueError(f"{name} must have shape {expected}, got {tuple(tensor.shape)}")
 
 
 def check_matrix(name: str, tensor: Tensor) -> tuple[int, int]:
@@ -55,9 +57,10 @@ def check_matrix(name: str, tensor: Tensor) -> tuple[int, int]:
     Raises:
         ValueError: otherwise.
     """
-    if tensor.dim() != 2 or tensor.shape[1] < 1:
-        raise ValueError(f"{name} must have shape (B, d), got {tuple(tensor.shape)}")
-    return tensor.shape[0], tensor.shape[1]
+    shape = tensor.shape
+    if len(shape) != 2 or shape[1] < 1:
+        raise ValueError(f"{name} must have shape (B, d), got {tuple(shape)}")
+    return shape[0], shape[1]
 
 
 def check_square(name: str, tensor: Tensor) -> tuple[int | None, int]:

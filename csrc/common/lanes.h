@@ -59,9 +59,9 @@ CVF_NOINLINE void scatter_lanes(const Vec<T>* in, LaneGroup group, int64_t lengt
   }
 }
 
-// Lower triangular matrices (d, d), d >= kLanes<T>, of a group: out[i * stride + j] for j < i + diagonal. What stands
-// above that is not touched, and not read but for the rest of a vector that begins below it.
-template <class T>
+namespace detail {
+
+template <class T, bool kAhead>
 CVF_NOINLINE void gather_triangle(Batched<T> matrices, LaneGroup group, int64_t d, int64_t diagonal, const T* end,
                                   int64_t stride, Vec<T>* out) {
   constexpr int n = kLanes<T>;
@@ -70,7 +70,9 @@ CVF_NOINLINE void gather_triangle(Batched<T> matrices, LaneGroup group, int64_t 
       const int64_t width = std::min<int64_t>(n, i + diagonal - j);
       Vec<T> chunk[n];
       for (int lane = 0; lane < n; ++lane) {
-        chunk[lane] = load_first(matrices[group.sample(lane)] + i * d + j, width, end);
+        const T* source = matrices[group.sample(lane)] + i * d + j;
+        if constexpr (kAhead) __builtin_prefetch(source + 2 * d, 0, 2);
+        chunk[lane] = load_first(source, width, end);
       }
       transpose<T>(chunk);
       for (int64_t k = 0; k < width; ++k) out[i * stride + j + k] = chunk[k];
@@ -78,21 +80,68 @@ CVF_NOINLINE void gather_triangle(Batched<T> matrices, LaneGroup group, int64_t 
   }
 }
 
+}  // namespace detail
+
+// Lower triangular matrices (d, d), d >= kLanes<T>, of a group: out[i * stride + j] for j < i + diagonal. What stands
+// above that is not touched, and not read but for the rest of a vector that begins below it.
+//
+// Rows that grow, in as many places as there are lanes, defeat the hardware's prefetcher. Long ones are asked for
+// ahead, into the second level of the cache: in the first, matrices a power of two apart would drive each other out.
+template <class T>
+void gather_triangle(Batched<T> matrices, LaneGroup group, int64_t d, int64_t diagonal, const T* end, int64_t stride,
+                     Vec<T>* out) {
+  if (d > 2 * kLanes<T>) {
+    detail::gather_triangle<T, true>(matrices, group, d, diagonal, end, stride, out);
+  } else {
+    detail::gather_triangle<T, false>(matrices, group, d, diagonal, end, stride, out);
+  }
+}
+
+// The same for packed matrices, the diagonal included.
+template <class T>
+CVF_NOINLINE void gather_packed_triangle(Batched<T> matrices, LaneGroup group, int64_t d, const T* end, int64_t stride,
+                                         Vec<T>* out) {
+  constexpr int n = kLanes<T>;
+  const int64_t length = d * (d + 1) / 2;
+  int64_t i = 0, j = 0;
+  for (int64_t k = 0; k < length; k += n) {
+    const int64_t width = std::min<int64_t>(n, length - k);
+    Vec<T> chunk[n];
+    for (int lane = 0; lane < n; ++lane) chunk[lane] = load_first(matrices[group.sample(lane)] + k, width, end);
+    transpose<T>(chunk);
+    for (int64_t v = 0; v < width; ++v) {
+      out[i * stride + j] = chunk[v];
+      if (j++ == i) {
+        ++i;
+        j = 0;
+      }
+    }
+  }
+}
+
+// Elements [column, column + length) of a row of each sample, from vectors; rows are `stride` apart. What is left of
+// the last vector that is written is zero, as far as the row goes.
+template <class T>
+CVF_INLINE void scatter_columns(const Vec<T>* in, int64_t column, int64_t length, int64_t lanes,
+                                const RowWriter<T>& writer, T* row, int64_t stride) {
+  constexpr int n = kLanes<T>;
+  for (int64_t k = 0; k < length; k += n) {
+    Vec<T> chunk[n];
+    for (int v = 0; v < n; ++v) chunk[v] = k + v < length ? in[k + v] : Vec<T>{};
+    transpose<T>(chunk);
+    for (int64_t lane = 0; lane < lanes; ++lane) writer.write(row + lane * stride, column + k, chunk[lane]);
+  }
+}
+
 // The opposite for one row: in[j], for j < length, of the sample in each lane to row i of its matrix, zeros behind it.
 template <class T>
 CVF_NOINLINE void scatter_row(const Vec<T>* in, int64_t length, LaneGroup group, int64_t d, int64_t i,
                               const RowWriter<T>& writer, T* out) {
-  constexpr int n = kLanes<T>;
   T* row = out + (group.first * d + i) * d;
-  int64_t j = 0;
-  for (; j < length; j += n) {
-    Vec<T> chunk[n];
-    for (int k = 0; k < n; ++k) chunk[k] = j + k < length ? in[j + k] : Vec<T>{};
-    transpose<T>(chunk);
-    for (int64_t lane = 0; lane < group.count; ++lane) writer.write(row + lane * d * d, j, chunk[lane]);
-  }
-  if (j >= d) return;
-  for (int64_t lane = 0; lane < group.count; ++lane) writer.write_zeros(row + lane * d * d, j);
+  scatter_columns(in, 0, length, group.count, writer, row, d * d);
+  const int64_t end = (length + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+  if (end >= d) return;
+  for (int64_t lane = 0; lane < group.count; ++lane) writer.write_zeros(row + lane * d * d, end);
 }
 
 }  // namespace cvf::CVF_ISA

@@ -1,23 +1,27 @@
 // Writing the rows of large results.
 #pragma once
 
+#include <algorithm>
+
 #include "common/simd.h"
 
 namespace cvf::CVF_ISA {
+
+// Whether an output of so many bytes is written past the cache: what stays in its last level until somebody reads it
+// is not.
+inline bool worth_streaming(int64_t bytes) { return bytes >= 16 << 20; }
 
 // How the rows of a contiguous output are written: through the cache, or past it.
 template <class T>
 class RowWriter {
   static constexpr int kWidth = kLanes<T>;
-  // About what stays in the last level of the cache until somebody reads it.
-  static constexpr int64_t kStreamedBytes = 16 << 20;
 
  public:
   // For `rows` rows of `columns` elements at `data`. Rows that do not begin on a vector are not streamed.
   RowWriter(const T* data, int64_t rows, int64_t columns)
       : columns_(columns),
         streamed_(columns % kWidth == 0 && reinterpret_cast<uintptr_t>(data) % kVectorBytes == 0 &&
-                  rows * columns * static_cast<int64_t>(sizeof(T)) >= kStreamedBytes) {}
+                  worth_streaming(rows * columns * static_cast<int64_t>(sizeof(T)))) {}
 
   bool streamed() const { return streamed_; }
 
@@ -45,5 +49,21 @@ class RowWriter {
   int64_t columns_;
   bool streamed_;
 };
+
+// Copies elements that are in the cache to where they may begin anywhere in a vector. Call `finish_streaming` after
+// the last ones.
+template <class T>
+void copy_out(const T* in, int64_t count, bool streamed, T* out) {
+  constexpr int n = kLanes<T>;
+  int64_t k = 0;
+  if (streamed) {
+    const auto behind = static_cast<int64_t>(reinterpret_cast<uintptr_t>(out) / sizeof(T) % n);
+    k = std::min((n - behind) % n, count);
+    store_partial<T>(out, load_partial(in, k), k);
+    for (; k + n <= count; k += n) stream(out + k, load(in + k));
+  }
+  for (; k + n <= count; k += n) store(out + k, load(in + k));
+  store_partial<T>(out + k, load_partial(in + k, count - k), count - k);
+}
 
 }  // namespace cvf::CVF_ISA

@@ -127,13 +127,26 @@ Results<double> expected(const Shape& s, const Tensors<T>& t) {
   return out;
 }
 
+// Lower triangles (d, d) one behind the other, packed.
 template <class T>
-Results<T> run(const Shape& s, const Tensors<T>& t, int threads, cvf::Isa isa) {
+std::vector<T> pack(const std::vector<T>& matrices, int64_t d) {
+  std::vector<T> out;
+  for (size_t k = 0; k < matrices.size(); ++k) {
+    const int64_t row = static_cast<int64_t>(k) / d % d, column = static_cast<int64_t>(k) % d;
+    if (column <= row) out.push_back(matrices[k]);
+  }
+  return out;
+}
+
+template <class T>
+Results<T> run(const Shape& s, const Tensors<T>& t, bool packed, int threads, cvf::Isa isa) {
   const T nan = std::numeric_limits<T>::quiet_NaN();  // an element that is not written stays NaN
   const auto like = [&](const std::vector<T>& v) { return std::vector<T>(v.size(), nan); };
   Results<T> out{like(t.upstream), like(t.jac), like(t.offset), like(t.log_sigma), like(t.loc), like(t.factor)};
-  const int64_t square = s.d * s.d;
+  const int64_t square = packed ? s.d * (s.d + 1) / 2 : s.d * s.d;
   cvf::sem_kl::Arguments<T> args;
+  args.packed_jac = packed;
+  args.packed_scale_tril = packed && s.full;
   args.batch = s.batch;
   args.d = s.d;
   args.jac = {t.jac.data(), s.shared_jac ? 0 : square};
@@ -171,6 +184,24 @@ void compare(const std::vector<T>& actual, const std::vector<double>& truth) {
 }
 
 template <class T>
+void check(const Results<T>& results, const Results<double>& truth) {
+  compare(results.value, truth.value);
+  compare(results.jac, truth.jac);
+  compare(results.offset, truth.offset);
+  compare(results.log_sigma, truth.log_sigma);
+  compare(results.loc, truth.loc);
+  compare(results.factor, truth.factor);
+}
+
+// Inputs, or results, with their triangles packed.
+template <class Values>
+Values packed(const Shape& s, Values values) {
+  values.jac = pack(values.jac, s.d);
+  if (s.full) values.factor = pack(values.factor, s.d);
+  return values;
+}
+
+template <class T>
 void test_type(std::mt19937& random) {
   for (const int64_t d : {1, 2, 3, 5, 16, 17, 33, 64, 100}) {
     for (const int64_t batch : {1, 17}) {
@@ -181,13 +212,8 @@ void test_type(std::mt19937& random) {
         for (const cvf::Isa isa : cvf::kAllIsas) {
           if (!cvf::isa_available(isa)) continue;
           for (const int threads : {1, 3}) {
-            const Results<T> results = run(shape, tensors, threads, isa);
-            compare(results.value, truth.value);
-            compare(results.jac, truth.jac);
-            compare(results.offset, truth.offset);
-            compare(results.log_sigma, truth.log_sigma);
-            compare(results.loc, truth.loc);
-            compare(results.factor, truth.factor);
+            check(run(shape, tensors, false, threads, isa), truth);
+            check(run(shape, packed(shape, tensors), true, threads, isa), packed(shape, truth));
           }
         }
       }

@@ -13,7 +13,8 @@ from causalvae_fast.ops._checks import (
     check_shape,
     check_tensors,
 )
-from causalvae_fast.ops.sem_kl.autograd import sem_kl_op
+from causalvae_fast.ops._packed import packed_size
+from causalvae_fast.ops.sem_kl.autograd import sem_kl_ops
 
 
 @in_float32
@@ -41,11 +42,13 @@ def sem_kl(
 
     Args:
         jac: A, (B, d, d) or (d, d) for the whole batch, (child, parent). Only what is below the diagonal is used.
+            Or packed, (B, P) or (P,) with P = d (d + 1) / 2, as `pack_tril` packs it: half the memory.
         offset: b, (B, d) or (d,) for the whole batch.
         log_sigma: logarithm of the noise's standard deviations, (d,).
         loc: posterior means, (B, d).
         scale: posterior standard deviations, (B, d), above 0, for L = diag(scale).
-        scale_tril: L, (B, d, d), with a positive diagonal. Only what is on and below the diagonal is used.
+        scale_tril: L, (B, d, d), with a positive diagonal. Only what is on and below the diagonal is used. Or
+            packed, (B, P).
         reduction: "none", "mean" or "sum" over the batch. With "mean" and "sum", value and gradients are computed
             in one pass, and kept for the backward pass where saved_tensors_hooks do not see them; with "none", the
             gradients are computed in the backward pass.
@@ -73,11 +76,30 @@ def sem_kl(
     assert factor is not None
     check_tensors({"loc": loc, "jac": jac, "offset": offset, "log_sigma": log_sigma, name: factor})
     batch, d = check_matrix("loc", loc)
-    check_shape("jac", jac, (batch, d, d), (d, d))
+    packed_jac, packed_factor = _is_packed(jac, d), scale_tril is not None and scale_tril.dim() == 2
+    size = packed_size(d)
+    check_shape("jac", jac, (batch, d, d), (d, d), (batch, size), (size,))
     check_shape("offset", offset, (batch, d), (d,))
     check_shape("log_sigma", log_sigma, (d,))
-    check_shape(name, factor, (batch, d) if scale is not None else (batch, d, d))
+    if scale is not None:
+        check_shape(name, factor, (batch, d))
+    else:
+        check_shape(name, factor, (batch, d, d), (batch, size))
     if validate_args:
-        check_positive(name, factor if scale is not None else factor.diagonal(dim1=-2, dim2=-1))
+        check_positive(name, factor if scale is not None else _diagonal(factor, d))
 
-    return sem_kl_op.reduce((jac, offset, log_sigma, loc, factor), reduction, backend)
+    op = sem_kl_ops[packed_jac, packed_factor]
+    return op.reduce((jac, offset, log_sigma, loc, factor), reduction, backend)
+
+
+def _is_packed(jac: Tensor, d: int) -> bool:
+    """Of two dimensions, (d, d) or (B, P), the last one tells, but for d = 1, where nothing of it is used."""
+    if jac.dim() != 2:
+        return jac.dim() == 1
+    return jac.shape[1] != d or (d == 1 and jac.shape[0] != 1)
+
+
+def _diagonal(scale_tril: Tensor, d: int) -> Tensor:
+    if scale_tril.dim() == 3:
+        return scale_tril.diagonal(dim1=-2, dim2=-1)
+    return scale_tril[:, [packed_size(i + 1) - 1 for i in range(d)]]

@@ -1,7 +1,8 @@
-"""`sem_kl` as PyTorch sees it."""
+"""`sem_kl` as PyTorch sees it: an op for each way in which its matrices are laid out."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -10,34 +11,53 @@ from torch import Tensor
 from causalvae_fast.ops._fused import FusedOp, Kernels
 from causalvae_fast.ops._outputs import Gradients, Tensors
 from causalvae_fast.ops.sem_kl.cpu import sem_kl_cpu
-from causalvae_fast.ops.sem_kl.reference import sem_kl_reference
+from causalvae_fast.ops.sem_kl.reference import packed_sem_kl_reference, sem_kl_reference
 
 
 def _fake(jac: Tensor, offset: Tensor, log_sigma: Tensor, loc: Tensor, factor: Tensor) -> tuple[Tensor]:
     return (loc.new_empty(loc.shape[0]),)
 
 
-def _forward(*inputs: Tensor) -> tuple[Tensor]:
-    return (sem_kl_cpu(*inputs).value,)
+def _kernels(*, packed_jac: bool, packed_scale_tril: bool) -> Kernels:
+    kernel = functools.partial(sem_kl_cpu, packed_jac=packed_jac, packed_scale_tril=packed_scale_tril)
+
+    def forward(*inputs: Tensor) -> tuple[Tensor]:
+        return (kernel(*inputs).value,)
+
+    # Without a reduction, the gradients come from the backward pass, where the upstream gradients are known.
+    # Storing them unscaled would cost another pass over the (B, d, d) gradients, to scale them, and is impossible
+    # where they are summed over the batch.
+    def backward(upstreams: Tensors, inputs: Tensors, outputs: Tensors, wanted: Sequence[bool]) -> Gradients:
+        return kernel(*inputs, upstream=upstreams[0], wanted=wanted).gradients
+
+    def reduced(inputs: Tensors, reduction: str, wanted: Sequence[bool]) -> tuple[Tensor, Gradients]:
+        batch = inputs[3].shape[0]
+        weight = 1.0 if reduction == "sum" else 1 / max(batch, 1)
+        _, gradients, total = kernel(*inputs, upstream=weight, wanted=wanted, wants_total=True)
+        assert total is not None
+        if batch == 0 and reduction == "mean":
+            total.fill_(math.nan)  # like Tensor.mean
+        return total, gradients
+
+    return Kernels(forward, backward, reduced)
 
 
-def _backward(upstreams: Tensors, inputs: Tensors, outputs: Tensors, wanted: Sequence[bool]) -> Gradients:
-    return sem_kl_cpu(*inputs, upstream=upstreams[0], wanted=wanted).gradients
+def _op(*, packed_jac: bool, packed_scale_tril: bool) -> FusedOp:
+    layout = {"packed_jac": packed_jac, "packed_scale_tril": packed_scale_tril}
+    packed = [name for name, is_packed in layout.items() if is_packed]
+    return FusedOp(
+        "_".join(["sem_kl", *packed]),
+        reference=packed_sem_kl_reference(**layout) if packed else sem_kl_reference,
+        fake=_fake,
+        kernels=_kernels(**layout),
+        public="sem_kl",
+    )
 
 
-def _reduced(inputs: Tensors, reduction: str, wanted: Sequence[bool]) -> tuple[Tensor, Gradients]:
-    batch = inputs[3].shape[0]
-    weight = 1.0 if reduction == "sum" else 1 / max(batch, 1)
-    _, gradients, total = sem_kl_cpu(*inputs, upstream=weight, wanted=wanted, wants_total=True)
-    assert total is not None
-    if batch == 0 and reduction == "mean":
-        total.fill_(math.nan)  # like Tensor.mean
-    return total, gradients
-
-
-# Without a reduction, the gradients come from the backward pass, where the upstream gradients are known. Storing
-# them unscaled would cost another pass over the (B, d, d) gradients, to scale them, and is impossible where they
-# are summed over the batch.
-sem_kl_op = FusedOp(
-    "sem_kl", reference=sem_kl_reference, fake=_fake, kernels=Kernels(_forward, _backward, _reduced)
-)
+sem_kl_op = _op(packed_jac=False, packed_scale_tril=False)
+sem_kl_ops = {  # by whether jac is packed, and whether scale_tril is
+    (False, False): sem_kl_op,
+    (False, True): _op(packed_jac=False, packed_scale_tril=True),
+    (True, False): _op(packed_jac=True, packed_scale_tril=False),
+    (True, True): _op(packed_jac=True, packed_scale_tril=True),
+}

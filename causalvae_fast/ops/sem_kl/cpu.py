@@ -21,12 +21,14 @@ class SEMKLResult(NamedTuple):
 
 
 def sem_kl_cpu(
-    jac: Tensor,  # (B, d, d) or (d, d)
+    jac: Tensor,  # (B, d, d) or (d, d); packed, (B, P) or (P,)
     offset: Tensor,  # (B, d) or (d,)
     log_sigma: Tensor,  # (d,)
     loc: Tensor,  # (B, d)
-    factor: Tensor,  # scale (B, d) or scale_tril (B, d, d)
+    factor: Tensor,  # scale (B, d) or scale_tril (B, d, d), packed (B, P)
     *,
+    packed_jac: bool = False,  # P = d (d + 1) / 2 values for each matrix
+    packed_scale_tril: bool = False,
     upstream: Tensor | float = 0.0,  # (B,), or one number: the gradient of the loss with respect to each KL
     wanted: Sequence[bool] = (False,) * 5,  # for each input: compute its gradient
     wants_total: bool = False,
@@ -34,13 +36,14 @@ def sem_kl_cpu(
 ) -> SEMKLResult:
     """The KL of each sample, and in the same pass the gradients asked for, shaped as their inputs."""
     batch, d = loc.shape
-    full = factor.dim() == 3
-    shared_jac, shared_offset = jac.dim() == 2, offset.dim() == 1
-    jac = without_gaps(jac, 2)
+    full = packed_scale_tril or factor.dim() == 3
+    jac_dims, factor_dims = 1 if packed_jac else 2, 1 if packed_scale_tril or not full else 2
+    shared_jac, shared_offset = jac.dim() == jac_dims, offset.dim() == 1
+    jac = without_gaps(jac, jac_dims)
     offset = without_gaps(offset, 1)
     log_sigma = without_gaps(log_sigma, 1)
     loc = without_gaps(loc, 1)
-    factor = without_gaps(factor, 2 if full else 1)
+    factor = without_gaps(factor, factor_dims)
     if isinstance(upstream, Tensor):
         upstream = without_gaps(upstream, 0)
         upstream_address, known_upstream = batched_address(upstream, 0), 0.0
@@ -55,14 +58,16 @@ def sem_kl_cpu(
     kernel(
         batch,
         d,
-        batched_address(jac, 2),
+        batched_address(jac, jac_dims),
         shared_jac,
+        packed_jac,
         batched_address(offset, 1),
         shared_offset,
         log_sigma.data_ptr(),
         batched_address(loc, 1),
         batched_address(None if full else factor, 1),
-        batched_address(factor if full else None, 2),
+        batched_address(factor if full else None, factor_dims),
+        packed_scale_tril,
         upstream_address,
         known_upstream,
         value.data_ptr(),

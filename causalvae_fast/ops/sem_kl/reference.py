@@ -1,7 +1,11 @@
 """The definition of right for `sem_kl`: the equation in plain PyTorch, differentiable to any order."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+from causalvae_fast.ops._packed import unpack_tril
 
 
 def sem_kl_reference(
@@ -28,3 +32,14 @@ def sem_kl_reference(
         log_det = L.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     mahalanobis = (torch.exp(-2 * log_sigma) * (spread + residual.square())).sum(-1)
     return 0.5 * (mahalanobis - log_sigma.shape[-1]) + log_sigma.sum() - log_det
+
+
+def packed_sem_kl_reference(*, packed_jac: bool, packed_scale_tril: bool) -> Callable[..., Tensor]:
+    """The same for a jac (B, d (d + 1) / 2) or (d (d + 1) / 2,), a scale_tril (B, d (d + 1) / 2), or both."""
+
+    def reference(jac: Tensor, offset: Tensor, log_sigma: Tensor, loc: Tensor, factor: Tensor) -> Tensor:
+        jac = unpack_tril(jac) if packed_jac else jac
+        factor = unpack_tril(factor) if packed_scale_tril else factor
+        return sem_kl_reference(jac, offset, log_sigma, loc, factor)
+
+    return reference

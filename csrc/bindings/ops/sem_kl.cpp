@@ -6,11 +6,12 @@ namespace cvf::bindings {
 namespace {
 
 template <class T>
-void sem_kl(int64_t batch, int64_t d, const StridedAddress& jac, bool shared_jac, const StridedAddress& offset,
-            bool shared_offset, Address log_sigma, const StridedAddress& loc, const StridedAddress& scale,
-            const StridedAddress& scale_tril, const StridedAddress& upstream, double known_upstream, Address value,
-            Address total, Address grad_jac, Address grad_offset, Address grad_log_sigma, Address grad_loc,
-            Address grad_scale, Address grad_scale_tril, int threads, const std::string& isa) {
+void sem_kl(int64_t batch, int64_t d, const StridedAddress& jac, bool shared_jac, bool packed_jac,
+            const StridedAddress& offset, bool shared_offset, Address log_sigma, const StridedAddress& loc,
+            const StridedAddress& scale, const StridedAddress& scale_tril, bool packed_scale_tril,
+            const StridedAddress& upstream, double known_upstream, Address value, Address total, Address grad_jac,
+            Address grad_offset, Address grad_log_sigma, Address grad_loc, Address grad_scale, Address grad_scale_tril,
+            int threads, const std::string& isa) {
   const T known = static_cast<T>(known_upstream);  // of all samples, where there is no tensor of them
   const cvf::sem_kl::Arguments<T> arguments{
       .batch = batch,
@@ -22,6 +23,8 @@ void sem_kl(int64_t batch, int64_t d, const StridedAddress& jac, bool shared_jac
       .scale = batched<T>(scale),
       .scale_tril = batched<T>(scale_tril),
       .upstream = std::get<0>(upstream) ? batched<T>(upstream) : Batched<T>{&known, 0},
+      .packed_jac = packed_jac,
+      .packed_scale_tril = packed_scale_tril,
       .shared_jac = shared_jac,
       .shared_offset = shared_offset,
       .value = pointer<T>(value),

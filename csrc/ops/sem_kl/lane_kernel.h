@@ -26,12 +26,13 @@ class LaneKernel {
         d_(args.d),
         row_(d_ < kWidth ? d_ : d_ | 1),
         full_(args.scale_tril),
-        jac_writer_(args.grad_jac, args.batch * d_, d_),
-        scale_tril_writer_(args.grad_scale_tril, args.batch * d_, d_),
+        jac_writer_(writer(args.grad_jac, args.jac_layout())),
+        scale_tril_writer_(writer(args.grad_scale_tril, args.scale_tril_layout())),
         jac_(d_ * row_),
         factor_(full_ ? d_ * row_ : d_),
         scaled_(full_ ? d_ * row_ : d_),
-        gradient_((by_rows() ? kTileRows : d_) * row_),
+        gradient_(kTileRows * d_ + std::max<int64_t>(kWidth, by_rows() ? 0 : d_ * (d_ + 1) / 2)),
+        dense_(by_rows() ? 0 : d_ * d_),
         loc_(d_),
         offset_(d_),
         residual_(d_),
@@ -44,11 +45,11 @@ class LaneKernel {
     // Upper triangles stay zero throughout.
     for (int64_t k = 0; k < d_ * row_; ++k) jac_[k] = V{};
     for (int64_t k = 0; full_ && k < d_ * row_; ++k) factor_[k] = scaled_[k] = V{};
-    for (int64_t k = 0; !by_rows() && k < d_ * row_; ++k) gradient_[k] = V{};
+    for (int64_t k = 0; !by_rows() && k < d_ * d_; ++k) dense_[k] = V{};
     if (args.shared_jac) {
       for (int64_t i = 0; i < d_; ++i) {
         for (int64_t j = 0; j < d_; ++j) {
-          jac_[i * row_ + j] = j < i ? broadcast(args.jac.data[i * d_ + j]) : V{};
+          jac_[i * row_ + j] = j < i ? broadcast(args.jac.data[args.jac_layout().row(i) + j]) : V{};
           jac_sum_[i * row_ + j] = V{};
         }
       }
@@ -106,13 +107,13 @@ class LaneKernel {
   }
 
   void load_group(LaneGroup group) {
-    if (!args_.shared_jac) load_triangle(args_.jac, group, 0, jac_.data());
+    if (!args_.shared_jac) load_triangle(args_.jac, args_.jac_layout(), group, 0, jac_.data());
     if (!args_.shared_offset) {
       gather_lanes(args_.offset, group, d_, args_.offset.end(args_.batch, d_), offset_.data());
     }
     gather_lanes(args_.loc, group, d_, args_.loc.end(args_.batch, d_), loc_.data());
     if (full_) {
-      load_triangle(args_.scale_tril, group, 1, factor_.data());
+      load_triangle(args_.scale_tril, args_.scale_tril_layout(), group, 1, factor_.data());
     } else {
       gather_lanes(args_.scale, group, d_, args_.scale.end(args_.batch, d_), factor_.data());
     }
@@ -121,8 +122,14 @@ class LaneKernel {
   // Whether matrices are moved between samples and lanes row by row. Rows shorter than a vector are taken together.
   bool by_rows() const { return d_ >= kWidth; }
 
-  void load_triangle(const Batched<T>& matrices, LaneGroup group, int64_t diagonal, V* out) {
-    const T* end = matrices.end(args_.batch, d_ * d_);
+  void load_triangle(const Batched<T>& matrices, const TriangleLayout& layout, LaneGroup group, int64_t diagonal,
+                     V* out) {
+    const T* end = matrices.end(args_.batch, layout.size());
+    if (layout.packed) {
+      gather_packed_triangle(matrices, group, d_, end, row_, out);
+      for (int64_t i = 0; !diagonal && i < d_; ++i) out[i * (row_ + 1)] = V{};
+      return;
+    }
     if (by_rows()) return gather_triangle(matrices, group, d_, diagonal, end, row_, out);
     gather_lanes(matrices, group, d_ * d_, end, out);
     for (int64_t i = 0; i < d_; ++i) {
@@ -130,24 +137,50 @@ class LaneKernel {
     }
   }
 
-  // Where row i of the gradient in hand is put, until `write_row`.
-  V* gradient_row(int64_t i) { return &gradient_[(by_rows() ? i % kTileRows : i) * row_]; }
+  RowWriter<T> writer(const T* gradient, const TriangleLayout& layout) const {
+    return layout.packed ? RowWriter<T>(gradient, args_.batch, layout.size())
+                         : RowWriter<T>(gradient, args_.batch * d_, d_);
+  }
 
-  // Row i of the gradient in hand, which has `length` elements below the diagonal or on it, to `out`.
-  CVF_INLINE void write_row(LaneGroup group, int64_t i, int64_t length, const RowWriter<T>& writer, T* out) {
-    if (by_rows()) {
-      scatter_row(gradient_row(i), length, group, d_, i, writer, out);
-    } else if (i == d_ - 1) {
-      scatter_lanes<T>(gradient_.data(), group, d_ * d_, out);
+  // Where row i of the gradient in hand is put, the diagonal included, until `write_rows`.
+  V* gradient_row(int64_t i) { return &gradient_[i * (i + 1) / 2 - written_]; }
+
+  // Rows [first, end) of the gradient in hand to `out`: i + diagonal elements of row i, and zeros.
+  CVF_INLINE void write_rows(LaneGroup group, int64_t first, int64_t end, int64_t diagonal, bool packed,
+                             const RowWriter<T>& writer, T* out) {
+    for (int64_t i = first; i < end && !diagonal; ++i) gradient_row(i)[i] = V{};
+    const int64_t computed = end * (end + 1) / 2;
+    if (packed) {
+      write_packed(group, computed, writer, out);
+    } else if (by_rows()) {
+      for (int64_t i = first; i < end; ++i) scatter_row(gradient_row(i), i + diagonal, group, d_, i, writer, out);
+      written_ = computed;
+    } else if (end == d_) {
+      for (int64_t i = 0; i < d_; ++i) {
+        for (int64_t j = 0; j <= i; ++j) dense_[i * d_ + j] = gradient_row(i)[j];
+      }
+      scatter_lanes<T>(dense_.data(), group, d_ * d_, out);
     }
   }
 
-  CVF_INLINE void write_jac_row(LaneGroup group, int64_t i) {
-    if (args_.shared_jac) {
-      for (int64_t j = 0; j < i; ++j) jac_sum_[i * row_ + j] += gradient_row(i)[j];
-    } else {
-      write_row(group, i, i, jac_writer_, args_.grad_jac);
+  // Of the first `computed` elements of the gradient in hand, those that fill whole vectors and were not written.
+  void write_packed(LaneGroup group, int64_t computed, const RowWriter<T>& writer, T* out) {
+    const int64_t size = d_ * (d_ + 1) / 2;
+    const int64_t ready = computed == size ? size - written_ : (computed - written_) / kWidth * kWidth;
+    if (ready == 0) return;
+    scatter_columns(gradient_.data(), written_, ready, group.count, writer, out + group.first * size, size);
+    for (int64_t k = ready; k < computed - written_; ++k) gradient_[k - ready] = gradient_[k];
+    written_ += ready;
+  }
+
+  CVF_INLINE void write_jac_rows(LaneGroup group, int64_t first, int64_t end) {
+    if (!args_.shared_jac) {
+      return write_rows(group, first, end, 0, args_.packed_jac, jac_writer_, args_.grad_jac);
     }
+    for (int64_t i = first; i < end; ++i) {
+      for (int64_t j = 0; j < i; ++j) jac_sum_[i * row_ + j] += gradient_row(i)[j];
+    }
+    written_ = end * (end + 1) / 2;
   }
 
   // Lanes without a sample get 0, so that they add nothing to a sum.
@@ -228,6 +261,7 @@ class LaneKernel {
 
   // dL = g (W^T D^-1 M - diag(1 / L_ii))
   void scale_tril_gradient(LaneGroup group) {
+    written_ = 0;
     for_tiles<kTileRows>(0, d_, [&](auto rows, int64_t j) {
       for_tiles<kTileColumns>(0, j + rows, [&](auto columns, int64_t k) {
         constexpr int kRows = rows, kColumns = columns;
@@ -237,20 +271,20 @@ class LaneKernel {
         }
         multiply_tile<-1, T>(acc, Left<V>{&jac_[j], 1, row_}, Right<T>{&scaled_[k], row_, 1}, j + 1, d_);
         for (int r = 0; r < kRows; ++r) {
+          V* row = gradient_row(j + r);
           for (int c = 0; c < kColumns; ++c) {
-            if (k + c <= j + r) gradient_row(j + r)[k + c] = upstream_ * acc[r][c];
+            if (k + c <= j + r) row[k + c] = upstream_ * acc[r][c];
           }
         }
       });
-      for (int r = 0; r < rows; ++r) {
-        gradient_row(j + r)[j + r] -= upstream_ * inverse_diagonal_[j + r];
-        write_row(group, j + r, j + r + 1, scale_tril_writer_, args_.grad_scale_tril);
-      }
+      for (int r = 0; r < rows; ++r) gradient_row(j + r)[j + r] -= upstream_ * inverse_diagonal_[j + r];
+      write_rows(group, j, j + rows, 1, args_.packed_scale_tril, scale_tril_writer_, args_.grad_scale_tril);
     });
   }
 
   // dA = -g (D^-1 M L^T + D^-1 r loc^T), below the diagonal.
   void full_jac_gradient(LaneGroup group) {
+    written_ = 0;
     for_tiles<kTileRows>(0, d_, [&](auto rows, int64_t i) {
       for_tiles<kTileColumns>(0, i + rows, [&](auto columns, int64_t j) {
         constexpr int kRows = rows, kColumns = columns;
@@ -263,21 +297,20 @@ class LaneKernel {
         multiply_tile<1, T>(acc, Left<V>{&scaled_[i * row_], row_, 1}, Right<T>{&factor_[j * row_], 1, row_}, 0,
                             j + kColumns);
         for (int r = 0; r < kRows; ++r) {
+          V* row = gradient_row(i + r);
           for (int c = 0; c < kColumns; ++c) {
-            if (j + c < i + r) gradient_row(i + r)[j + c] = -upstream_ * acc[r][c];
+            if (j + c < i + r) row[j + c] = -upstream_ * acc[r][c];
           }
         }
       });
-      for (int r = 0; r < rows; ++r) {
-        gradient_row(i + r)[i + r] = V{};
-        write_jac_row(group, i + r);
-      }
+      write_jac_rows(group, i, i + rows);
     });
   }
 
   // The same for L = diag(s), where D^-1 M L^T = -D^-1 A diag(s^2) below the diagonal; and
   // ds_j = g (s_j sum_i W_ij^2 / sigma_i^2 - 1 / s_j).
   void diagonal_gradients(LaneGroup group) {
+    written_ = 0;
     for (int64_t j = 0; j < d_; ++j) work_[j] = broadcast(noise_.precision(j));
     for (int64_t i = 0; i < d_; ++i) {
       const T precision = noise_.precision(i);
@@ -288,7 +321,7 @@ class LaneKernel {
         work_[j] += precision * a * a;
         row[j] = weight * (a * scaled_[j] - residual_[i] * loc_[j]);
       }
-      if (args_.grad_jac) write_jac_row(group, i);
+      if (args_.grad_jac) write_jac_rows(group, i, i + 1);
     }
     if (args_.grad_scale) {
       for (int64_t j = 0; j < d_; ++j) {
@@ -329,10 +362,12 @@ class LaneKernel {
   const bool full_;
   const RowWriter<T> jac_writer_, scale_tril_writer_;
   V upstream_{};
+  int64_t written_ = 0;  // elements of the triangle of the gradient in hand that have been
   Scratch<V> jac_;       // (d, row): A, zero on and above the diagonal
   Scratch<V> factor_;    // (d, row): L, zero above the diagonal; or (d,): s
   Scratch<V> scaled_;    // (d, row): D^-1 M; or (d,): s^2
-  Scratch<V> gradient_;  // rows of the gradient of L, then of A, as they are computed; all of them if they are short
+  Scratch<V> gradient_;  // packed: the gradient of L, then of A, from its first element that is not written on
+  Scratch<V> dense_;     // (d, d), zero above the diagonal: a gradient whose rows are shorter than a vector
   Scratch<V> loc_, offset_, residual_, spread_, inverse_diagonal_, work_;  // (d,) each
   Scratch<V> jac_sum_, offset_sum_, log_sigma_sum_;  // summed over the thread's samples since the last flush
 };

@@ -15,7 +15,7 @@
 
 namespace cvf::sem_kl::CVF_ISA {
 
-template <class T>
+template <class T, bool kPacked>  // kPacked: how A and its gradient are laid out
 class RowKernel {
   using V = Vec<T>;
   static constexpr int kWidth = kLanes<T>;
@@ -32,14 +32,17 @@ class RowKernel {
         noise_(noise),
         d_(args.d),
         padded_(round_up(args.d, kLine)),
-        jac_end_(args.jac.end(args.batch, args.d * args.d)),
+        jac_end_(args.jac.end(args.batch, args.jac_layout().size())),
         jac_writer_(args.grad_jac, args.batch * args.d, args.d),
         loc_(padded_),
         offset_(padded_),
         variance_(padded_),
         scale_(padded_),
         grad_loc_(padded_),
-        column_norm_(padded_) {
+        column_norm_(padded_),
+        packed_streamed_(kPacked && args.grad_jac &&
+                         worth_streaming(args.batch * args.jac_layout().size() * static_cast<int64_t>(sizeof(T)))),
+        packed_(kPacked && args.grad_jac ? kWidth * args.d : 0) {
     for (int64_t j = 0; j < padded_; ++j) {
       loc_[j] = offset_[j] = variance_[j] = T(0);
       scale_[j] = T(1);
@@ -53,14 +56,15 @@ class RowKernel {
     const int64_t ahead = distance_ahead(sample);
     V mahalanobis{};
     for (int64_t block = 0; block < d_; block += kWidth) {
-      const auto [product, spread_of_parents] = sum_block(args_.jac[sample], block, gradient ? 0 : ahead);
+      const TriangleRows jac = jac_rows(sample, block);
+      const auto [product, spread_of_parents] = sum_block(jac, block, gradient ? 0 : ahead);
       const V residual = load(&loc_[block]) - product - load(&offset_[block]);
       const V spread = load(&variance_[block]) + spread_of_parents + residual * residual;
       const V precision = noise_.precisions(block);
       mahalanobis += precision * spread;
       if (gradient) {
         node_gradients(sample, block, precision * residual, precision * spread, offset_sum, log_sigma_sum);
-        edge_gradients(sample, block, ahead, precision, precision * residual);
+        edge_gradients(jac, sample, block, ahead, precision, precision * residual);
       }
     }
     if (args_.value) {
@@ -71,7 +75,10 @@ class RowKernel {
   }
 
   // To be called after the last sample.
-  void finish() const { jac_writer_.finish(); }
+  void finish() const {
+    jac_writer_.finish();
+    if (packed_streamed_) finish_streaming();
+  }
 
  private:
   struct BlockSums {
@@ -95,26 +102,42 @@ class RowKernel {
     }
   }
 
+  // The rows of a block of a triangle.
+  struct TriangleRows {
+    const T* data;
+    int64_t row;  // elements from the first row to the second, and one more from each to the next if it is packed
+
+    CVF_INLINE const T* operator[](int64_t r) const { return data + offset(r); }
+    CVF_INLINE int64_t offset(int64_t r) const { return kPacked ? r * row + r * (r - 1) / 2 : r * row; }
+  };
+
+  TriangleRows jac_rows(int64_t sample, int64_t block) const {
+    const TriangleLayout layout = args_.jac_layout();
+    const T* data = args_.jac[sample] + layout.row(block);
+    return {data, kPacked ? block + 1 : d_};
+  }
+
   // Lane r belongs to row block + r; lanes behind the last row get zero. Asks for what lies `ahead` of each element.
-  CVF_INLINE BlockSums sum_block(const T* jac, int64_t block, int64_t ahead) const {
+  CVF_INLINE BlockSums sum_block(TriangleRows jac, int64_t block, int64_t ahead) const {
     V products[kWidth], spreads[kWidth];
     const int64_t rows = rows_in(block);
     for_tiles<kSummedRows>(0, rows, [&](auto count, int64_t first) {
       constexpr int kRows = count;
-      const T* part = jac + (block + first) * d_;
+      const T* part[kRows];
+      for (int r = 0; r < kRows; ++r) part[r] = jac[first + r];
       V product[kRows] = {}, spread[kRows] = {};
       for (int64_t j = 0; j < block; j += kWidth) {
         const V loc = load(&loc_[j]), variance = load(&variance_[j]);
         for (int r = 0; r < kRows; ++r) {
-          const V a = load(part + r * d_ + j);
-          __builtin_prefetch(part + r * d_ + j + ahead, 0, 2);
+          const V a = load(part[r] + j);
+          __builtin_prefetch(part[r] + j + ahead, 0, 2);
           product[r] += a * loc;
           spread[r] += a * a * variance;
         }
       }
       for (int r = 0; r < kRows; ++r) {
-        const V a = load_first(part + r * d_ + block, first + r, jac_end_);
-        __builtin_prefetch(part + r * d_ + block + ahead, 0, 2);
+        const V a = load_first(part[r] + block, first + r, jac_end_);
+        __builtin_prefetch(part[r] + block + ahead, 0, 2);
         products[first + r] = product[r] + a * load(&loc_[block]);
         spreads[first + r] = spread[r] + a * a * load(&variance_[block]);
       }
@@ -149,24 +172,31 @@ class RowKernel {
   }
 
   // What the rows of a block add to W^T D^-1 r and to the column norms, and their gradient.
-  CVF_INLINE void edge_gradients(int64_t sample, int64_t block, int64_t ahead, V precision, V weighted) {
-    Block rows{.jac = args_.jac[sample] + block * d_, .first = block, .ahead = ahead};
+  CVF_INLINE void edge_gradients(TriangleRows jac, int64_t sample, int64_t block, int64_t ahead, V precision,
+                                 V weighted) {
+    Block rows{.jac = jac, .first = block, .ahead = ahead};
     store(rows.precision, precision);
     store(rows.weighted, weighted);
     if (!args_.grad_jac) return edge_gradients<Output::kNone>(rows);
-    rows.out = args_.grad_jac + (sample * d_ + block) * d_;
-    if (jac_writer_.streamed()) {
+    const TriangleLayout layout = args_.jac_layout();
+    rows.out = args_.grad_jac + sample * layout.size() + layout.row(block);
+    if constexpr (kPacked) {  // in the cache, and out in one piece: half of the stores would cross a line
+      T* out = rows.out;
+      rows.out = packed_.data();
+      edge_gradients<Output::kPackedRows>(rows);
+      copy_out(packed_.data(), jac.offset(rows_in(block)), packed_streamed_, out);
+    } else if (jac_writer_.streamed()) {
       edge_gradients<Output::kStreamed>(rows);
     } else {
       edge_gradients<Output::kStored>(rows);
     }
   }
 
-  enum class Output { kNone, kStored, kStreamed };
+  enum class Output { kNone, kStored, kStreamed, kPackedRows };
 
   struct Block {
-    const T* jac;              // its rows of A
-    T* out = nullptr;          // and of the gradient
+    TriangleRows jac;          // its rows of A
+    T* out = nullptr;          // and of the gradient, laid out as they are
     int64_t first;             // its first row
     int64_t ahead;             // from an element of A to the one to be asked for
     T precision[kWidth] = {};  // 1 / sigma_i^2
@@ -189,7 +219,7 @@ class RowKernel {
       tile_gradients<kOutput, count * kLineVectors, false>(block, line * kLine, rows);
     });
     tile_gradients<kOutput, kLineVectors, true>(block, lines * kLine, rows);
-    if constexpr (kOutput != Output::kNone) {
+    if constexpr (kOutput == Output::kStored || kOutput == Output::kStreamed) {
       for (int64_t r = 0; r < rows; ++r) write_zeros<kOutput>(block.out + r * d_, (lines + 1) * kLine);
     }
   }
@@ -206,7 +236,8 @@ class RowKernel {
       variance[v] = upstream_ * load(&variance_[j]);
       loc[v] = upstream_ * load(&loc_[j]);
     }
-    const int64_t d = d_;  // which the compiler would read again after each store
+    const TriangleRows jac = block.jac;  // which the compiler would read again after each store
+    T* out = block.out;
     // Of a vector's columns, those before the block's first row.
     const int64_t lead = kLine == kWidth ? 0 : block.first - column;
     for (int64_t r = 0; r < rows; ++r) {
@@ -214,7 +245,7 @@ class RowKernel {
       for (int v = 0; v < kVectors; ++v) {
         const int64_t j = column + v * kWidth;
         const int64_t below = lead + r - v * kWidth;  // elements below the diagonal
-        const T* part = block.jac + r * d + j;
+        const T* part = jac[r] + j;
         const V a = kDiagonal ? load_first(part, below, jac_end_) : load(part);
         __builtin_prefetch(part + block.ahead, 0, 2);
         const V scaled = precision * a;
@@ -223,8 +254,10 @@ class RowKernel {
         if constexpr (kOutput != Output::kNone) {
           V gradient = scaled * variance[v] - weighted * loc[v];
           if (kDiagonal) gradient = keep_first<T>(gradient, below);
-          T* row = block.out + r * d;
-          if constexpr (kDiagonal) {
+          T* row = out + jac.offset(r);
+          if constexpr (kDiagonal && kOutput == Output::kPackedRows) {
+            store_partial<T>(row + j, gradient, below + 1);
+          } else if constexpr (kDiagonal) {
             write<kOutput>(row, j, gradient);
           } else if constexpr (kOutput == Output::kStreamed) {
             stream(row + j, gradient);
@@ -286,6 +319,8 @@ class RowKernel {
   Scratch<T> scale_;                    // (padded,), one behind d
   Scratch<T> grad_loc_;                 // (padded,): W^T D^-1 r
   Scratch<T> column_norm_;              // (padded,): sum_i W_ij^2 / sigma_i^2
+  const bool packed_streamed_;          // whether the gradient of A is packed, and written past the cache
+  Scratch<T> packed_;                   // rows of a block of a packed gradient, as they are computed
 };
 
 }  // namespace cvf::sem_kl::CVF_ISA

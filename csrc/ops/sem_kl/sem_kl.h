@@ -10,6 +10,7 @@
 
 #include "common/batched.h"
 #include "common/isa.h"
+#include "common/triangle.h"
 
 namespace cvf::sem_kl {
 
@@ -20,13 +21,15 @@ struct Arguments {
   int64_t batch = 0;  // B
   int64_t d = 0;
 
-  Batched<T> jac;                // (B, d, d) or (d, d): A, read below the diagonal only
+  Batched<T> jac;                // (B, d, d) or (d, d), or packed: A, read below the diagonal only
   Batched<T> offset;             // (B, d) or (d,): b
   const T* log_sigma = nullptr;  // (d,)
   Batched<T> loc;                // (B, d)
   Batched<T> scale;              // (B, d): diagonal posterior, L = diag(scale)
-  Batched<T> scale_tril;         // (B, d, d): full posterior, L read on and below the diagonal only
+  Batched<T> scale_tril;         // (B, d, d), or packed: full posterior, L read on and below the diagonal only
   Batched<T> upstream;           // (B,) or one number: the gradient of the loss with respect to each KL
+  bool packed_jac = false;
+  bool packed_scale_tril = false;
   bool shared_jac = false;
   bool shared_offset = false;
 
@@ -37,7 +40,10 @@ struct Arguments {
   T* grad_log_sigma = nullptr;   // (d,)
   T* grad_loc = nullptr;         // (B, d)
   T* grad_scale = nullptr;       // (B, d)
-  T* grad_scale_tril = nullptr;  // (B, d, d)
+  T* grad_scale_tril = nullptr;  // like scale_tril
+
+  TriangleLayout jac_layout() const { return {d, packed_jac}; }
+  TriangleLayout scale_tril_layout() const { return {d, packed_scale_tril}; }
 
   bool wants_gradient() const {
     return grad_jac || grad_offset || grad_log_sigma || grad_loc || grad_scale || grad_scale_tril;

@@ -44,13 +44,13 @@ void run_lanes(const Arguments<T>& args, const Noise<T>& noise, int requested_th
   sums.write();
 }
 
-template <class T>
+template <class T, bool kPacked>
 void run_rows(const Arguments<T>& args, const Noise<T>& noise, int requested_threads) {
   const double work = static_cast<double>(args.batch * args.d * args.d);
   const int threads = threads_for(args.batch, work, requested_threads);
   SharedSums<T> sums(args, threads, args.d);
   auto body = [&](int thread, int64_t begin, int64_t end) {
-    RowKernel<T> kernel(args, noise);
+    RowKernel<T, kPacked> kernel(args, noise);
     for (int64_t sample = begin; sample < end; ++sample) {
       kernel.run(sample, sums.offset(thread), sums.log_sigma(thread));
     }
@@ -111,7 +111,8 @@ void run(const Arguments<T>& args, int threads) {
   const Noise<T> noise(args);
   if (args.scale && args.shared_jac) return run_shared_diagonal(args, noise, threads);
   if (args.d <= (args.scale ? kLargestDiagonalLaneD : kLargestFullLaneD)) return run_lanes(args, noise, threads);
-  if (args.scale) return run_rows(args, noise, threads);
+  if (args.scale && args.packed_jac) return run_rows<T, true>(args, noise, threads);
+  if (args.scale) return run_rows<T, false>(args, noise, threads);
   return run_tiles(args, noise, threads);
 }
 

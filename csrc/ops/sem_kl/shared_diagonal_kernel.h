@@ -22,7 +22,7 @@ struct SharedJac {
     for (int64_t j = 0; j < d; ++j) column_norm[j] = noise.precision(j);
     for (int64_t i = 0; i < d; ++i) {
       for (int64_t j = 0; j < d; ++j) {
-        const T a = j < i ? args.jac.data[i * d + j] : T(0);
+        const T a = j < i ? args.jac.data[args.jac_layout().row(i) + j] : T(0);
         jac[i * d + j] = a;
         if (j < i) column_norm[j] += noise.precision(i) * a * a;
       }

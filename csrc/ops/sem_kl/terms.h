@@ -83,18 +83,25 @@ class SharedSums {
   // Adds up the threads, in their order, into the outputs.
   void write() const {
     const int64_t d = args_.d;
-    if (sums_jac()) reduce(jac_total_, d * d, args_.grad_jac);
+    for (int64_t i = 0; sums_jac() && i < d; ++i) {
+      const T zero{};
+      T* row = args_.grad_jac + args_.jac_layout().row(i);
+      const int64_t length = args_.packed_jac ? i + 1 : d;
+      for (int64_t j = 0; j < length; ++j) row[j] = j < i ? sum_of_threads(jac_total_, d * d, i * d + j) : zero;
+    }
     if (args_.shared_offset && args_.grad_offset) reduce(offset_total_, d, args_.grad_offset);
     if (args_.grad_log_sigma) reduce(log_sigma_total_, d, args_.grad_log_sigma);
   }
 
  private:
   void reduce(const Scratch<double>& totals, int64_t count, T* out) const {
-    for (int64_t i = 0; i < count; ++i) {
-      double sum = 0;
-      for (int thread = 0; thread < threads_; ++thread) sum += totals[thread * count + i];
-      out[i] = static_cast<T>(sum);
-    }
+    for (int64_t i = 0; i < count; ++i) out[i] = sum_of_threads(totals, count, i);
+  }
+
+  T sum_of_threads(const Scratch<double>& totals, int64_t count, int64_t i) const {
+    double sum = 0;
+    for (int thread = 0; thread < threads_; ++thread) sum += totals[thread * count + i];
+    return static_cast<T>(sum);
   }
 
   const Arguments<T>& args_;

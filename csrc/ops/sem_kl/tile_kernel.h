@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "common/output.h"
+#include "common/prefetch.h"
 #include "common/tile.h"
 #include "ops/sem_kl/terms.h"
 
@@ -19,9 +20,9 @@ class TileKernel {
   static constexpr int kWidth = kLanes<T>;
   static constexpr int kTileRows = 8;
   static constexpr int kTileColumns = 1;  // in vectors
-  // Matrices up to this size are asked for one sample ahead; two of larger ones do not fit into the second level of
-  // the cache beside the working memory.
-  static constexpr int64_t kPrefetchedBytes = 64 << 10;
+  // Lines of each matrix of the next sample that are asked for after each tile. The three products have d^2 / 85 tiles,
+  // a triangle d^2 / 32 lines.
+  static constexpr int kAhead = 3;
 
  public:
   // Elements between the rows of a padded (d, d) matrix: an odd number of vectors, since rows a large power of two
@@ -39,6 +40,7 @@ class TileKernel {
         panels_(round_up(args.d, kWidth) / kWidth),
         jac_writer_(args.grad_jac, args.batch * args.d, args.d),
         scale_tril_writer_(args.grad_scale_tril, args.batch * args.d, args.d),
+        packed_(args.packed_jac || args.packed_scale_tril ? args.d * (args.d + 1) / 2 : 0),
         jac_(d_ * row_),
         factor_(d_ * row_),
         transposed_(row_ * row_),
@@ -48,7 +50,7 @@ class TileKernel {
         grad_loc_(row_),
         spread_(row_),
         spread_lanes_(row_) {
-    if (args.shared_jac) copy_triangle(args.jac, 0, 0, jac_.data());
+    if (args.shared_jac) copy_triangle(args.jac, args.jac_layout(), 0, 0, jac_.data());
     for (int64_t i = 0; i < row_; ++i) loc_[i] = T(0);
   }
 
@@ -62,7 +64,11 @@ class TileKernel {
     if (!args_.wants_gradient()) return;
 
     const T upstream = *args_.upstream[sample];
-    if (args_.grad_scale_tril) scale_tril_gradient(upstream, args_.grad_scale_tril + sample * d_ * d_);
+    if (args_.grad_scale_tril) {
+      const Output out = output(args_.grad_scale_tril, args_.scale_tril_layout(), sample, &scale_tril_writer_);
+      scale_tril_gradient(upstream, out);
+      finish(out);
+    }
     for (int64_t i = 0; i < d_; ++i) {
       const T spread = spread_[i] + residual_[i] * residual_[i];
       log_sigma_sum[i] += static_cast<double>(upstream * (T(1) - noise_.precision(i) * spread));
@@ -70,7 +76,9 @@ class TileKernel {
     }
     if (args_.grad_jac) {
       transpose_factor();
-      jac_gradient(upstream, sample, jac_sum);
+      const Output out = output(args_.grad_jac, args_.jac_layout(), args_.shared_jac ? 0 : sample, &jac_writer_);
+      jac_gradient(upstream, out, jac_sum);
+      if (!args_.shared_jac) finish(out);
     }
     if (args_.grad_loc) loc_gradient(args_.grad_loc + sample * d_);
     for (int64_t i = 0; i < d_; ++i) offset_sum[i] -= static_cast<double>(residual_[i]);
@@ -83,35 +91,53 @@ class TileKernel {
   void finish() const {
     jac_writer_.finish();
     scale_tril_writer_.finish();
+    if (args_.packed_jac || args_.packed_scale_tril) finish_streaming();
   }
 
  private:
-  // Copies the lower triangle of matrix (d, d), the diagonal included or not, and zeros behind it. Reads nothing
-  // behind `end`. Asks for `next`, the same matrix of the sample to come, if there is one.
-  void copy_triangle(const T* matrix, const T* end, const T* next, int64_t diagonal, T* out) const {
+  // Where the gradient of one sample's matrix goes. A packed one, whose rows end within lines, is computed in the cache
+  // and goes there in one piece: it comes panel by panel, and half of its stores would cross a line.
+  struct Output {
+    T* data;
+    TriangleLayout layout;
+    const RowWriter<T>* writer;
+  };
+
+  Output output(T* gradient, const TriangleLayout& layout, int64_t sample, const RowWriter<T>* writer) const {
+    return {gradient + sample * layout.size(), layout, writer};
+  }
+
+  void finish(const Output& out) const {
+    if (!out.layout.packed) return;
+    const int64_t bytes = args_.batch * out.layout.size() * static_cast<int64_t>(sizeof(T));
+    copy_out(packed_.data(), out.layout.size(), worth_streaming(bytes), out.data);
+  }
+
+  // Copies the lower triangle of a sample's matrix, the diagonal included or not, and zeros behind it.
+  void copy_triangle(const Batched<T>& matrices, const TriangleLayout& layout, int64_t sample, int64_t diagonal,
+                     T* out) const {
+    const T* matrix = matrices[sample];
+    const T* end = matrices.end(args_.batch, layout.size());
     for (int64_t i = 0; i < d_; ++i) {
       const int64_t length = i + diagonal;
-      const T* source = matrix + i * d_;
+      const T* source = matrix + layout.row(i);
       T* target = out + i * row_;
       int64_t j = 0;
       for (; j < length; j += kWidth) {
-        if (next) __builtin_prefetch(next + i * d_ + j, 0, 2);
         store(target + j, j + kWidth <= length ? load(source + j) : load_first(source + j, length - j, end));
       }
       for (; j < row_; j += kWidth) store(target + j, V{});
     }
   }
 
-  void copy_triangle(const Batched<T>& matrices, int64_t sample, int64_t diagonal, T* out) const {
-    const bool ahead = sample + 1 < args_.batch && d_ * d_ * static_cast<int64_t>(sizeof(T)) <= kPrefetchedBytes;
-    copy_triangle(matrices[sample], matrices.end(args_.batch, d_ * d_), ahead ? matrices[sample + 1] : nullptr,
-                  diagonal, out);
-  }
-
   void load_sample(int64_t sample) {
-    if (!args_.shared_jac) copy_triangle(args_.jac, sample, 0, jac_.data());
-    copy_triangle(args_.scale_tril, sample, 1, factor_.data());
+    if (!args_.shared_jac) copy_triangle(args_.jac, args_.jac_layout(), sample, 0, jac_.data());
+    copy_triangle(args_.scale_tril, args_.scale_tril_layout(), sample, 1, factor_.data());
     std::memcpy(loc_.data(), args_.loc[sample], static_cast<size_t>(d_) * sizeof(T));
+    if (sample + 1 < args_.batch) {
+      ahead_.start({args_.shared_jac ? nullptr : args_.jac[sample + 1], args_.jac_layout()},
+                   {args_.scale_tril[sample + 1], args_.scale_tril_layout()});
+    }
   }
 
   const V* vectors(const Scratch<T>& matrix, int64_t row) const {
@@ -152,6 +178,7 @@ class TileKernel {
             store(&scaled_[(i + r) * row_ + k + c * kWidth], precision * acc[r][c]);
           }
         }
+        ahead_.advance(kAhead);
       });
     });
     for (int64_t i = 0; i < d_; i += kWidth) {
@@ -185,8 +212,8 @@ class TileKernel {
     return kl_value(noise_, d_, mahalanobis, product.log());
   }
 
-  // dL = g (W^T D^-1 M - diag(1 / L_ii)), into out (d, d).
-  void scale_tril_gradient(T upstream, T* out) {
+  // dL = g (W^T D^-1 M - diag(1 / L_ii))
+  void scale_tril_gradient(T upstream, const Output& out) {
     for_tiles<kTileColumns>(0, panels_, [&](auto columns, int64_t panel) {
       constexpr int kColumns = columns;
       const int64_t k = panel * kWidth;
@@ -201,23 +228,32 @@ class TileKernel {
           for (int c = 0; c < kColumns; ++c) {
             if (diagonal / kWidth == c) acc[r][c][diagonal % kWidth] -= T(1) / factor_[(j + r) * (row_ + 1)];
           }
-          write_row(scale_tril_writer_, acc[r], upstream, out + (j + r) * d_, k, j + r + 1);
+          write_row(out, acc[r], upstream, j + r, k, j + r + 1);
         }
+        ahead_.advance(kAhead);
       });
     });
   }
 
-  // scale * acc at columns k and following of an output row, zero from column `length` on. The panel that holds the
-  // diagonal also writes the zeros behind it.
+  // scale * acc at columns k and following of row i of an output, zero from column `length` on. The panel that holds
+  // the diagonal also writes the zeros behind it.
   template <int kColumns>
-  CVF_INLINE void write_row(const RowWriter<T>& writer, const V (&acc)[kColumns], T scale, T* row, int64_t k,
-                            int64_t length) const {
+  CVF_INLINE void write_row(const Output& out, const V (&acc)[kColumns], T scale, int64_t i, int64_t k,
+                            int64_t length) {
     const int64_t end = k + kColumns * kWidth;
+    T* row = (out.layout.packed ? packed_.data() : out.data) + out.layout.row(i);
     for (int c = 0; c < kColumns; ++c) {
       const int64_t column = k + c * kWidth;
-      if (column < d_) writer.write(row, column, keep_first<T>(scale * acc[c], length - column));
+      const V kept = keep_first<T>(scale * acc[c], length - column);
+      if (out.layout.packed && column + kWidth <= i + 1) {
+        store(row + column, kept);
+      } else if (out.layout.packed) {
+        store_partial<T>(row + column, kept, i + 1 - column);
+      } else if (column < d_) {
+        out.writer->write(row, column, kept);
+      }
     }
-    if (length <= end) writer.write_zeros(row, end);
+    if (length <= end && !out.layout.packed) out.writer->write_zeros(row, end);
   }
 
   // L^T, zero below the diagonal.
@@ -237,7 +273,7 @@ class TileKernel {
   }
 
   // dA = -g (D^-1 M L^T + D^-1 r loc^T) below the diagonal; residual_ holds g D^-1 r.
-  void jac_gradient(T upstream, int64_t sample, T* jac_sum) {
+  void jac_gradient(T upstream, const Output& out, T* jac_sum) {
     for_tiles<kTileColumns>(0, panels_, [&](auto columns, int64_t panel) {
       constexpr int kColumns = columns;
       const int64_t j = panel * kWidth;
@@ -257,9 +293,10 @@ class TileKernel {
               store(target, load(target) - acc[r][c]);
             }
           } else {
-            write_row(jac_writer_, acc[r], T(-1), args_.grad_jac + (sample * d_ + i + r) * d_, j, i + r);
+            write_row(out, acc[r], T(-1), i + r, j, i + r);
           }
         }
+        ahead_.advance(kAhead);
       });
     });
   }
@@ -282,6 +319,8 @@ class TileKernel {
   const int64_t row_;     // elements between rows of the buffers
   const int64_t panels_;  // vectors that hold a row
   const RowWriter<T> jac_writer_, scale_tril_writer_;
+  TrianglePrefetch<T> ahead_;
+  Scratch<T> packed_;        // (d (d + 1) / 2,): a packed gradient as it is computed
   Scratch<T> jac_;           // (d, row): A, zero on and above the diagonal
   Scratch<T> factor_;        // (d, row): L, zero above the diagonal
   Scratch<T> transposed_;    // (row, row): L^T

@@ -1,0 +1,135 @@
+"""`sem_kl` with packed lower triangular matrices: the numbers of dense ones, and what PyTorch expects of it."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from checks import ALL, BATCHES, ISAS, SIZES, check_gradients, check_value, each_dtype, each_jac
+from fused_checks import check_in_pytorch
+from inputs import SEMInputs, sem_inputs, true_sem_kl, upstream_gradient
+from torch import Tensor
+
+from causalvae_fast.ops import pack_tril, sem_kl, unpack_tril
+from causalvae_fast.ops.sem_kl.autograd import sem_kl_ops
+from causalvae_fast.ops.sem_kl.cpu import sem_kl_cpu
+
+PACKED = [(True, False), (False, True), (True, True)]  # jac, scale_tril
+
+each_packing = pytest.mark.parametrize(
+    "packing", PACKED, ids=["packed_jac", "packed_scale_tril", "packed_jac_and_scale_tril"]
+)
+
+
+def packed(inputs: SEMInputs, packing: tuple[bool, bool]) -> SEMInputs:
+    """The inputs with some matrices packed, and with NaN on the diagonal of jac, which may not be used."""
+    jac, factor = inputs.jac, inputs.factor
+    if packing[0]:
+        jac = pack_tril(jac.tril(-1) + torch.full_like(jac, math.nan).diagonal(dim1=-2, dim2=-1).diag_embed())
+    return inputs._replace(jac=jac, factor=pack_tril(factor) if packing[1] else factor)
+
+
+def unpacked(gradients: list[Tensor | None], packing: tuple[bool, bool]) -> list[Tensor | None]:
+    dense = list(gradients)
+    for k, is_packed in ((0, packing[0]), (4, packing[1])):
+        gradient = dense[k]
+        if is_packed and gradient is not None:
+            dense[k] = unpack_tril(gradient)
+    return dense
+
+
+@each_dtype
+@each_jac
+@pytest.mark.parametrize(
+    ("posterior", "packing"), [("diagonal", (True, False)), *(("full", packing) for packing in PACKED)]
+)
+@pytest.mark.parametrize("batch", BATCHES, ids=lambda batch: f"B{batch}")
+@pytest.mark.parametrize("d", [*SIZES, 15, 31, 65], ids=lambda d: f"d{d}")
+def test_reference(
+    d: int, batch: int, packing: tuple[bool, bool], posterior: str, jac: str, dtype: torch.dtype
+) -> None:
+    inputs = sem_inputs(batch, d, posterior, jac, dtype=dtype)
+    upstream = upstream_gradient(batch, dtype)
+    expected, expected_gradients = true_sem_kl(inputs, upstream)
+    options: dict[str, Any] = {"packed_jac": packing[0], "packed_scale_tril": packing[1]}
+    for isa in ISAS:
+        value, gradients, _ = sem_kl_cpu(
+            *packed(inputs, packing), upstream=upstream, wanted=ALL, isa=isa, **options
+        )
+        check_value(value, expected, inputs, isa)
+        check_gradients(unpacked(gradients, packing), expected_gradients, inputs, isa)
+        check_value(sem_kl_cpu(*packed(inputs, packing), isa=isa, **options)[0], expected, inputs, isa)
+
+
+def test_large_gradients_written_past_the_cache() -> None:
+    """Packed gradients of more than 16 MB, of samples that do not begin on a vector."""
+    for d, batch, posterior in ((60, 2400, "full"), (60, 2400, "diagonal"), (130, 520, "full")):
+        inputs = sem_inputs(batch, d, posterior, dtype=torch.float32)
+        packing = (True, posterior == "full")
+        upstream = torch.ones(batch)
+        options: dict[str, Any] = {"packed_jac": packing[0], "packed_scale_tril": packing[1]}
+        _, gradients, _ = sem_kl_cpu(*packed(inputs, packing), upstream=upstream, wanted=ALL, **options)
+        _, expected, _ = sem_kl_cpu(*inputs, upstream=upstream, wanted=ALL)
+        check_gradients(unpacked(gradients, packing), [g for g in expected if g is not None], inputs)
+
+
+@each_jac
+@each_packing
+def test_in_pytorch(packing: tuple[bool, bool], jac: str) -> None:
+    inputs = sem_inputs(3, 4, "full", jac)
+    matrices = inputs._replace(jac=pack_tril(inputs.jac) if packing[0] else inputs.jac)
+    check_in_pytorch(
+        sem_kl_ops[packing], matrices._replace(factor=pack_tril(inputs.factor) if packing[1] else inputs.factor)
+    )
+
+
+@each_jac
+@each_packing
+@pytest.mark.parametrize("d", [1, 2, 5])
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_the_shapes_tell(batch: int, d: int, packing: tuple[bool, bool], jac: str) -> None:
+    """Also where B equals d, or d (d + 1) / 2."""
+    inputs = sem_inputs(batch, d, "full", jac, dtype=torch.float64)
+    expected, expected_gradients = true_sem_kl(inputs, torch.ones(batch))
+    leaves = packed(inputs, packing).leaves()
+    total = sem_kl(*leaves[:4], scale_tril=leaves.factor, reduction="sum", validate_args=True)
+    torch.testing.assert_close(total, expected.sum(), rtol=1e-12, atol=0)
+    found = unpacked(list(torch.autograd.grad(total, leaves)), packing)
+    check_gradients(found, expected_gradients, inputs)
+
+
+def test_errors() -> None:
+    jac, offset, log_sigma, loc, scale_tril = sem_inputs(3, 4)
+    with pytest.raises(ValueError, match=r"jac must have shape .*\(3, 10\) or \(10,\), got \(3, 9\)"):
+        sem_kl(torch.zeros(3, 9, dtype=loc.dtype), offset, log_sigma, loc, scale_tril=scale_tril)
+    with pytest.raises(ValueError, match=r"jac must have shape .*, got \(2, 10\)"):
+        sem_kl(pack_tril(jac[:2]), offset, log_sigma, loc, scale_tril=scale_tril)
+    with pytest.raises(ValueError, match=r"scale_tril must have shape \(3, 4, 4\) or \(3, 10\), got \(3, 11\)"):
+        sem_kl(jac, offset, log_sigma, loc, scale_tril=torch.zeros(3, 11, dtype=loc.dtype))
+    negative = scale_tril.clone()
+    negative[1, 2, 2] = -1
+    with pytest.raises(ValueError, match=r"scale_tril must be above 0, got -1.0 for latent 2 of sample 1"):
+        sem_kl(jac, offset, log_sigma, loc, scale_tril=pack_tril(negative), validate_args=True)
+
+
+def test_pack_and_unpack() -> None:
+    matrices = torch.randn(2, 3, 5, 5, dtype=torch.float64, requires_grad=True)
+    triangle = pack_tril(matrices)
+    assert triangle.shape == (2, 3, 15)
+    assert torch.equal(unpack_tril(triangle), matrices.tril())
+    assert torch.equal(triangle[0, 0, :3], torch.stack([matrices[0, 0, 0, 0], *matrices[0, 0, 1, :2]]))
+    assert torch.autograd.gradcheck(pack_tril, (matrices,))
+    assert torch.autograd.gradcheck(unpack_tril, (triangle.detach().requires_grad_(),))
+    with pytest.raises(ValueError, match=r"matrix must have shape \(\.\.\., d, d\), got \(2, 3\)"):
+        pack_tril(torch.zeros(2, 3))
+    for wrong in ((4,), (0,), ()):
+        with pytest.raises(ValueError, match=r"packed must have shape"):
+            unpack_tril(torch.zeros(wrong))
+
+
+def test_nan_stays_in_its_sample() -> None:
+    for d in (5, 40, 80):
+        inputs = packed(sem_inputs(5, d, "full", dtype=torch.float32), (True, True))
+        inputs.factor[2, d] = math.nan
+        value = sem_kl(*inputs[:4], scale_tril=inputs.factor)
+        assert value.isnan().tolist() == [False, False, True, False, False]
