@@ -1,7 +1,7 @@
 """The operations: pure functions of tensors, each with a reference and compiled backends."""
 
 from causalvae_fast.ops._backend import BackendStatus, backends, use_backend
-from causalvae_fast.ops.ancestral_sample import ancestral_sample
+from causalvae_fast.ops.ancestral_sample import ancestral_sample, mlp_ancestral_sample
 from causalvae_fast.ops.gaussian_kl import gaussian_kl
 from causalvae_fast.ops.pivot_kl import pivot_kl
 from causalvae_fast.ops.propagate import propagate
@@ -12,6 +12,7 @@ __all__ = [
     "ancestral_sample",
     "backends",
     "gaussian_kl",
+    "mlp_ancestral_sample",
     "pivot_kl",
     "propagate",
     "sem_kl",
