@@ -118,9 +118,12 @@ void test_type() {
 
 int main() {
   for (const cvf::Isa isa : cvf::kAllIsas) {
-    if (std::string_view(cvf::isa_name(isa)) == CVF_TEST_ISA && !cvf::isa_available(isa)) return 0;
+    if (std::string_view(cvf::isa_name(isa)) == CVF_TEST_ISA && !cvf::isa_available(isa)) {
+      std::printf("activations for %s: skipped, this machine does not have it\n", CVF_TEST_ISA);
+      return 0;
+    }
   }
   test_type<float>();
   test_type<double>();
-  return cvf::test::report("vector_activation " CVF_TEST_ISA);
+  return cvf::test::report("activations for " CVF_TEST_ISA);
 }
