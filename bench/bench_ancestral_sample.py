@@ -1,10 +1,12 @@
-"""`ancestral_sample` against what people use: a loop over nodes, eager and compiled, and one triangular solve.
+"""`ancestral_sample` against what people use: a loop over nodes, eager and compiled, and one triangular solve; and
+`mlp_ancestral_sample` against the loops.
 
     python -m pytest bench/bench_ancestral_sample.py -k "1024x16 and linear and float32"
+    python -m pytest bench/bench_ancestral_sample.py -k "mlp and 4096x64x16"
 
 Every contender computes z under an intervention of its own for each sample and, in the mode "forward+backward",
 the gradients in noise, parameters and values. torch.linalg solves the linear mechanism only, with a matrix of its
-own for each sample, from which the replaced rows are cut.
+own for each sample, from which the replaced rows are cut. Without gradients, a loop may write z in place.
 """
 
 from __future__ import annotations
@@ -17,9 +19,15 @@ import pytest
 import torch
 from inputs import DTYPES, SHARING
 from interleave import Call, playback
+from mlp_inputs import gradient_errors, mlp_inputs
+from mlp_inputs import terms as mlp_terms
+from mlp_inputs import truth as mlp_truth
 from test_ancestral_sample import KERNELS, OPS, make_inputs, terms, truth
 from tolerances import PEER, RELATIVE, gradient_error, value_error
 from torch import Tensor
+
+from causalvae_fast.ops.ancestral_sample.autograd import mlp_ops
+from causalvae_fast.ops.ancestral_sample.reference import ACTIVATIONS
 
 SHAPES = ((100, 5), (1024, 16), (1024, 64), (256, 128))  # N, d
 MODES = ("forward", "forward+backward")
@@ -129,3 +137,122 @@ def test_ancestral_sample(case: Case, contender: str, compare: Callable[[str, An
         "dtype": str(case.dtype).removeprefix("torch."),
     }
     compare("ancestral_sample", AncestralSampleContenders(case), described)
+
+
+MLP_SHAPES = ((100, 5, 8), (1024, 16, 16), (1024, 64, 16), (4096, 64, 16), (256, 128, 32))  # N, d, h
+
+
+class MLPCase(NamedTuple):
+    batch: int
+    d: int
+    hidden: int
+    activation: str
+    mode: str
+    dtype: torch.dtype
+
+    def __str__(self) -> str:
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"{self.batch}x{self.d}x{self.hidden}-mlp-{self.activation}-{self.mode}-{dtype}"
+
+
+MLP_CASES = [MLPCase(*shape, "tanh", *rest) for *rest, shape in product(MODES, DTYPES, MLP_SHAPES)]
+MLP_CASES += [MLPCase(1024, 64, 16, *rest) for rest in product(mlp_ops, MODES, DTYPES) if rest[0] != "tanh"]
+
+
+def mlp_contenders_of(case: MLPCase) -> list[str]:
+    names = ["ours", "reference", "kernel"]
+    names += ["compiled_reference"] if case.d <= LARGEST_COMPILED else []
+    return names + (["loop_in_place"] if case.mode == "forward" else [])
+
+
+MLP_PAIRS = [(case, contender) for case in MLP_CASES for contender in mlp_contenders_of(case)]
+
+
+class MLPContenders:
+    """The contenders of one case; their results are z and, with the backward pass, the gradients."""
+
+    def __init__(self, case: MLPCase) -> None:
+        self.activation, self.op = case.activation, mlp_ops[case.activation]
+        self.backward = case.mode == "forward+backward"
+        self.inputs = mlp_inputs(case.batch, case.d, case.hidden, dtype=case.dtype)
+        self.expected, self.upstream, self.expected_gradients = mlp_truth(self.activation, self.inputs)
+
+    def build(self, contender: str) -> Call:
+        if contender == "kernel":
+            return self._kernel
+        function = self._function(contender)
+        if not self.backward:
+            return torch.no_grad()(lambda: (function(*self.inputs),))
+        leaves = [t.clone().requires_grad_(t.is_floating_point()) for t in self.inputs]
+        wanted = [t for t in leaves if t.requires_grad]
+
+        def step() -> tuple[Tensor, ...]:
+            z = function(*leaves)
+            return z, *torch.autograd.grad(z, wanted, self.upstream)
+
+        return step
+
+    def _function(self, contender: str) -> Callable[..., Any]:
+        if contender == "ours":
+            return self.op
+        if contender == "reference":
+            return self.op.reference
+        if contender == "loop_in_place":
+            return self._loop_in_place
+        torch._dynamo.reset()  # what other cases compiled counts against its limit
+        return torch.compile(self.op.reference, fullgraph=True, dynamic=False)
+
+    def _loop_in_place(
+        self,
+        noise: Tensor,
+        w_in: Tensor,
+        b_in: Tensor,
+        w_out: Tensor,
+        b_out: Tensor,
+        edges: Tensor,
+        do_mask: Tensor,
+        do_values: Tensor,
+    ) -> Tensor:
+        phi = ACTIVATIONS[self.activation]
+        z = torch.where(do_mask, do_values, noise)
+        weights = w_in * edges.unsqueeze(1)
+        for i in range(noise.shape[1]):
+            units = phi(torch.addmm(b_in[i], z[:, :i], weights[i, :, :i].mT))
+            z[:, i] += torch.where(do_mask[:, i], 0, units @ w_out[i] + b_out[i])
+        return z
+
+    def _kernel(self) -> tuple[Tensor, ...]:
+        outputs = self.op.kernels.forward(*self.inputs)
+        if not self.backward:
+            return outputs
+        wanted = self.inputs.differentiable
+        gradients = self.op.kernels.backward((self.upstream,), self.inputs, outputs, wanted)
+        return *outputs, *(g for g in gradients if g is not None)
+
+    def verify(self, contender: str, result: tuple[Tensor, ...]) -> None:
+        """Ours to the tolerance of the tests; the others compute the same in ways that may be less accurate."""
+        tolerance = (RELATIVE if contender in OURS else PEER)[self.inputs.noise.dtype]
+        z, *gradients = result
+        error = value_error(z, self.expected, mlp_terms(self.activation, self.inputs))
+        assert error <= tolerance, f"{contender}: z is off by {error:.1e}"
+        if not self.backward:
+            return
+        found = iter(gradients)
+        each = [next(found) if t.is_floating_point() else None for t in self.inputs]
+        for name, error in gradient_errors(each, self.expected_gradients, self.inputs).items():
+            assert error <= tolerance, f"{contender}: the gradient of {name} is off by {error:.1e}"
+
+
+@pytest.mark.benchmark(timer=playback)
+@pytest.mark.parametrize(("case", "contender"), MLP_PAIRS, ids=str)
+def test_mlp_ancestral_sample(
+    case: MLPCase, contender: str, compare: Callable[[str, Any, dict[str, Any]], None]
+) -> None:
+    described = {
+        "shape": [case.batch, case.d, case.hidden],
+        "kind": "mlp",
+        "activation": case.activation,
+        "mode": case.mode,
+        "dtype": str(case.dtype).removeprefix("torch."),
+    }
+    compare("ancestral_sample", MLPContenders(case), described)

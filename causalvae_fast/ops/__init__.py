@@ -2,7 +2,7 @@
 
 from causalvae_fast.ops._backend import BackendStatus, backends, use_backend
 from causalvae_fast.ops._packed import pack_tril, unpack_tril
-from causalvae_fast.ops.ancestral_sample import ancestral_sample
+from causalvae_fast.ops.ancestral_sample import ancestral_sample, mlp_ancestral_sample
 from causalvae_fast.ops.gaussian_kl import gaussian_kl
 from causalvae_fast.ops.pivot_kl import pivot_kl
 from causalvae_fast.ops.propagate import propagate
@@ -13,6 +13,7 @@ __all__ = [
     "ancestral_sample",
     "backends",
     "gaussian_kl",
+    "mlp_ancestral_sample",
     "pack_tril",
     "pivot_kl",
     "propagate",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -117,8 +117,17 @@ def check_reduction(reduction: str) -> None:
     Raises:
         ValueError: otherwise.
     """
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+    check_choice("reduction", reduction, REDUCTIONS)
+
+
+def check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    """The value is one of the choices.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def check_positive(name: str, values: Tensor) -> None:

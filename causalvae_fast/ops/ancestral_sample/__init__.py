@@ -6,8 +6,15 @@ import torch
 from torch import Tensor
 
 from causalvae_fast.ops._autocast import in_float32
-from causalvae_fast.ops._checks import check_both_or_neither, check_mask, check_matrix, check_shape, check_tensors
-from causalvae_fast.ops.ancestral_sample.autograd import linear_op, quadratic_op
+from causalvae_fast.ops._checks import (
+    check_both_or_neither,
+    check_choice,
+    check_mask,
+    check_matrix,
+    check_shape,
+    check_tensors,
+)
+from causalvae_fast.ops.ancestral_sample.autograd import linear_op, mlp_ops, quadratic_op
 
 
 @in_float32
@@ -73,12 +80,94 @@ def ancestral_sample(
     if offset is None:
         offset = noise.new_zeros(d)
     check_shape("offset", offset, (d,))
+    do_mask, do_values = _intervention(noise, do_mask, do_values)
+
+    if quadratic is None:
+        return linear_op(noise, jac, offset, do_mask, do_values, backend=backend)
+    return quadratic_op(noise, jac, quadratic, offset, do_mask, do_values, backend=backend)
+
+
+@in_float32
+def mlp_ancestral_sample(
+    noise: Tensor,
+    w_in: Tensor,
+    b_in: Tensor,
+    w_out: Tensor,
+    b_out: Tensor,
+    edges: Tensor | None = None,
+    *,
+    activation: str = "tanh",
+    do_mask: Tensor | None = None,
+    do_values: Tensor | None = None,
+    backend: str | None = None,
+) -> Tensor:
+    """Samples of a structural equation model whose mechanisms are small networks, for given noise.
+
+    Each node has a hidden layer of its own. With U = `w_in`, c = `b_in`, w = `w_out`, e = `b_out`, m = `edges` and
+    phi = `activation`, node i has the value
+
+        z_i = sum_k w_ik phi(sum_{j<i} U_ikj m_ij z_j + c_ik) + e_i + noise_i
+
+    and under the intervention do(z_i = v), where `do_mask` is true, z_i = v instead: its equation and its noise
+    play no part, and get no gradient. With the noise z - f(z) of an observation it gives a counterfactual.
+
+    Samples do not influence each other: NaN in one gives NaN for that one. Differentiable in every tensor but
+    `do_mask`, twice and more, and in forward mode, through the reference formula. Under autocast it computes in
+    float32.
+
+    Args:
+        noise: (N, d), with the standard deviations of the model already in it.
+        w_in: (d, h, d): node, hidden unit, input. Only inputs before the node are used.
+        b_in: (d, h).
+        w_out: (d, h).
+        b_out: (d,).
+        edges: (d, d), (child, parent): factors of the parents, as the gates in [0, 1] of `GumbelEdges`; ones by
+            default. Only what is below the diagonal is used.
+        activation: "tanh", "silu", "softplus", or "leaky_relu" with slope 0.01.
+        do_mask: which equations are replaced, bool, (d,) for all samples or (N, d); none by default.
+        do_values: the values that replace them, (d,) for all samples or (N, d). Those of other nodes are ignored.
+        backend: "reference" or "cpu"; see `causalvae_fast.backends`.
+
+    Returns:
+        z (N, d), of the dtype of the inputs (float32 or float64).
+
+    Raises:
+        TypeError: if an argument is not a tensor, or is not float32 or float64 as all others; if `do_mask` is not
+            boolean.
+        ValueError: if a shape, device, activation or backend does not fit, or if only one of `do_mask` and
+            `do_values` is given.
+
+    >>> import torch
+    >>> w_in, b_in = torch.tensor([[[0.0, 0.0]], [[2.0, 0.0]]]), torch.zeros(2, 1)
+    >>> w_out, b_out = torch.ones(2, 1), torch.zeros(2)
+    >>> mlp_ancestral_sample(torch.tensor([[1.0, 0.5]]), w_in, b_in, w_out, b_out, activation="leaky_relu")
+    tensor([[1.0000, 2.5000]])
+    """
+    check_choice("activation", activation, mlp_ops)
+    check_both_or_neither(do_mask=do_mask, do_values=do_values)
+    given = {"noise": noise, "w_in": w_in, "b_in": b_in, "w_out": w_out, "b_out": b_out}
+    optional = {"edges": edges, "do_values": do_values}
+    check_tensors(given | {name: t for name, t in optional.items() if t is not None})
+    _, d = check_matrix("noise", noise)
+    if w_in.dim() != 3 or w_in.shape[1] < 1 or w_in.shape[0] != d or w_in.shape[2] != d:
+        raise ValueError(f"w_in must have shape ({d}, h, {d}) with h >= 1, got {tuple(w_in.shape)}")
+    hidden = w_in.shape[1]
+    check_shape("b_in", b_in, (d, hidden))
+    check_shape("w_out", w_out, (d, hidden))
+    check_shape("b_out", b_out, (d,))
+    if edges is None:
+        edges = noise.new_ones(d, d)
+    check_shape("edges", edges, (d, d))
+    do_mask, do_values = _intervention(noise, do_mask, do_values)
+    return mlp_ops[activation](noise, w_in, b_in, w_out, b_out, edges, do_mask, do_values, backend=backend)
+
+
+def _intervention(noise: Tensor, do_mask: Tensor | None, do_values: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The two, valid, or those of no intervention."""
+    batch, d = noise.shape
     if do_mask is None or do_values is None:
         do_mask, do_values = torch.zeros(d, dtype=torch.bool, device=noise.device), noise.new_zeros(d)
     check_mask("do_mask", do_mask, "noise", noise)
     check_shape("do_mask", do_mask, (batch, d), (d,))
     check_shape("do_values", do_values, (batch, d), (d,))
-
-    if quadratic is None:
-        return linear_op(noise, jac, offset, do_mask, do_values, backend=backend)
-    return quadratic_op(noise, jac, quadratic, offset, do_mask, do_values, backend=backend)
+    return do_mask, do_values

@@ -1,6 +1,8 @@
-"""`ancestral_sample` as PyTorch sees it: an op for each kind of mechanism."""
+"""`ancestral_sample` as PyTorch sees it: an op for each kind of mechanism, and each activation."""
 
 from __future__ import annotations
+
+from functools import partial
 
 from torch import Tensor
 
@@ -11,7 +13,13 @@ from causalvae_fast.ops.ancestral_sample.cpu import (
     quadratic_backward_cpu,
     quadratic_cpu,
 )
-from causalvae_fast.ops.ancestral_sample.reference import linear_reference, quadratic_reference
+from causalvae_fast.ops.ancestral_sample.mlp_cpu import mlp_backward_cpu, mlp_cpu
+from causalvae_fast.ops.ancestral_sample.reference import (
+    ACTIVATIONS,
+    linear_reference,
+    mlp_reference,
+    quadratic_reference,
+)
 
 
 def _fake(noise: Tensor, *others: Tensor) -> tuple[Tensor]:
@@ -35,3 +43,15 @@ quadratic_op = FusedOp(
     keeps_outputs=True,
     public="ancestral_sample",
 )
+
+mlp_ops = {
+    activation: FusedOp(
+        f"mlp_ancestral_sample_{activation}",
+        reference=mlp_reference(activation),
+        fake=_fake,
+        kernels=Kernels(partial(mlp_cpu, activation), partial(mlp_backward_cpu, activation)),
+        keeps_outputs=True,
+        public="mlp_ancestral_sample",
+    )
+    for activation in ACTIVATIONS
+}

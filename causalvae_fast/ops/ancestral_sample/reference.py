@@ -4,6 +4,15 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "silu": functional.silu,
+    # The default threshold of 20 would drop 2e-9, more than an op in float64 may be off.
+    "softplus": lambda x: functional.softplus(x, threshold=40),
+    "leaky_relu": functional.leaky_relu,
+}
 
 
 def linear_reference(
@@ -36,6 +45,31 @@ def quadratic_reference(
         return terms.sum(-1) + offset[i]
 
     return _recurrence(equation, noise, do_mask, do_values)
+
+
+def mlp_reference(activation: str) -> Callable[..., Tensor]:
+    """The masked-MLP mechanisms with one of the ACTIVATIONS."""
+    phi = ACTIVATIONS[activation]
+
+    def reference(
+        noise: Tensor,  # (N, d)
+        w_in: Tensor,  # (d, h, d): node, hidden unit, input; read where input < node only
+        b_in: Tensor,  # (d, h)
+        w_out: Tensor,  # (d, h)
+        b_out: Tensor,  # (d,)
+        edges: Tensor,  # (d, d), read below the diagonal only
+        do_mask: Tensor,  # (N, d) or (d,), bool
+        do_values: Tensor,  # (N, d) or (d,)
+    ) -> Tensor:  # (N, d)
+        """f_i(z) = w_i . phi(U_i (m_i * z) + c_i) + e_i"""
+
+        def equation(i: int, parents: Tensor) -> Tensor:
+            hidden = phi((edges[i, :i] * parents) @ w_in[i, :, :i].mT + b_in[i])
+            return hidden @ w_out[i] + b_out[i]
+
+        return _recurrence(equation, noise, do_mask, do_values)
+
+    return reference
 
 
 def _recurrence(

@@ -24,6 +24,15 @@ CVF_INLINE Vec<T> select(LaneMask<T> mask, Vec<T> yes, Vec<T> no) {
                                   (~mask & reinterpret_cast<LaneMask<T>>(no)));
 }
 
+// own[i], for i < d: set in the lanes of the samples in which node i follows its own equation.
+template <class T>
+void load_own_equations(const Batched<uint8_t>& do_mask, LaneGroup group, int64_t d, LaneMask<T>* own) {
+  for (int lane = 0; lane < kLanes<T>; ++lane) {
+    const uint8_t* row = do_mask[group.sample(lane)];
+    for (int64_t i = 0; i < d; ++i) own[i][lane] = row[i] ? 0 : -1;
+  }
+}
+
 // For each of d nodes: set in the lanes of the samples in which it follows its own equation.
 template <class T>
 class OwnEquation {
@@ -35,10 +44,7 @@ class OwnEquation {
   // To be called before the nodes of another group are asked for.
   void load(LaneGroup group) {
     if (mask_.stride == 0 || group.count == 0) return;  // the batch shares one row
-    for (int lane = 0; lane < kLanes<T>; ++lane) {
-      const uint8_t* row = mask_[group.sample(lane)];
-      for (int64_t i = 0; i < d_; ++i) own_[i][lane] = row[i] ? 0 : -1;
-    }
+    load_own_equations<T>(mask_, group, d_, own_.data());
   }
 
   LaneMask<T> operator[](int64_t i) const { return own_[i]; }
