@@ -19,7 +19,13 @@ from causalvae_fast.ops.propagate.autograd import propagate_op
 OPS = ("sem_kl", "propagate", "gaussian_kl", "pivot_kl", "ancestral_sample")
 # Samples across lanes, one sample in rows or tiles, and what only a full posterior has above 64.
 SIZES = (16, 40, 72)
-WORK = 2_200_000  # elementary operations of a call: two threads' worth (csrc/common/parallel.cpp)
+
+BatchSize = Callable[[int, int], int]  # (d, p): of samples that take d^p operations each
+
+
+def two_threads_worth(d: int, power: int) -> int:
+    """Enough for the kernels to use two threads (csrc/common/parallel.cpp), and not a multiple of anything."""
+    return 2_200_000 // d**power + 3
 
 
 class Case(NamedTuple):
@@ -56,17 +62,19 @@ class Case(NamedTuple):
         return list(zip((self.outputs_batched,) * outputs + self.batched, results, strict=True))
 
 
-def cases(op: str, dtype: torch.dtype, sizes: Sequence[int] = SIZES, work: float = WORK) -> list[Case]:
-    return [case for d in sizes for case in _CASES[op](d, dtype, work)]
+def cases(
+    op: str, dtype: torch.dtype, sizes: Sequence[int] = SIZES, batch_size: BatchSize = two_threads_worth
+) -> list[Case]:
+    return [case for d in sizes for case in _CASES[op](d, dtype, batch_size)]
 
 
-def every_case(work: float = WORK, sizes: Sequence[int] = SIZES) -> list[Case]:
-    return [case for op, dtype in itertools.product(OPS, DTYPES) for case in cases(op, dtype, sizes, work)]
+def every_case(sizes: Sequence[int] = SIZES) -> list[Case]:
+    return [case for op, dtype in itertools.product(OPS, DTYPES) for case in cases(op, dtype, sizes)]
 
 
-def _sem_kl(d: int, dtype: torch.dtype, work: float) -> Iterator[Case]:
+def _sem_kl(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]:
     for posterior, jac, reduction in itertools.product(POSTERIORS, SHARING, ("none", "mean")):
-        inputs = sem_inputs(_batch(work, d, 2 if posterior == "diagonal" else 3), d, posterior, jac, dtype=dtype)
+        inputs = sem_inputs(batch_size(d, 2 if posterior == "diagonal" else 3), d, posterior, jac, dtype=dtype)
 
         def call(*tensors: Tensor, reduction: str = reduction) -> Tensor:
             return SEMInputs(*tensors).call(sem_kl, reduction=reduction)
@@ -75,17 +83,17 @@ def _sem_kl(d: int, dtype: torch.dtype, work: float) -> Iterator[Case]:
         yield Case(name, call, inputs, inputs.batched, reduction == "none")
 
 
-def _propagate(d: int, dtype: torch.dtype, work: float) -> Iterator[Case]:
+def _propagate(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]:
     for jac in SHARING:
-        inputs = sem_inputs(_batch(work, d, 2 if jac == "shared" else 3), d, "diagonal", jac, dtype=dtype)
+        inputs = sem_inputs(batch_size(d, 2 if jac == "shared" else 3), d, "diagonal", jac, dtype=dtype)
         # One factor for the batch is expanded by torch, whose backward pass sums over the batch: here it is not.
         function = propagate if jac == "per_sample" else propagate_op
         yield Case(f"propagate-jac_{jac}-{d}", function, inputs[:3], inputs.batched[:3], jac == "per_sample")
 
 
-def _gaussian_kl(d: int, dtype: torch.dtype, work: float) -> Iterator[Case]:
+def _gaussian_kl(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]:
     for given, shared in itertools.product(COMBINATIONS, ("nothing", "both")):
-        case = gaussian_case(_batch(work, d, 3), d, given, shared, dtype)
+        case = gaussian_case(batch_size(d, 3), d, given, shared, dtype)
 
         def call(*tensors: Tensor, case: Any = case) -> Tensor:
             value = case.call(gaussian_kl, *tensors)
@@ -95,10 +103,10 @@ def _gaussian_kl(d: int, dtype: torch.dtype, work: float) -> Iterator[Case]:
         yield Case(f"gaussian_kl-{'-'.join(given)}-{shared}-{d}", call, case.inputs, case.inputs.batched)
 
 
-def _pivot_kl(d: int, dtype: torch.dtype, work: float) -> Iterator[Case]:
+def _pivot_kl(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]:
     pivots = 5
     for posterior, reduce in itertools.product(POSTERIORS, REDUCTIONS):
-        batch = _batch(work / pivots, d, 2 if posterior == "diagonal" else 3)
+        batch = batch_size(d, 2 if posterior == "diagonal" else 3)
         inputs = pivot_inputs(batch, pivots, d, posterior, dtype)
 
         def call(*tensors: Tensor, reduce: str = reduce) -> Any:
@@ -108,9 +116,9 @@ def _pivot_kl(d: int, dtype: torch.dtype, work: float) -> Iterator[Case]:
         yield Case(f"pivot_kl-{posterior}-{reduce}-{d}", call, inputs, (False, False, False, True, True))
 
 
-def _ancestral_sample(d: int, dtype: torch.dtype, work: float) -> Iterator[Case]:
+def _ancestral_sample(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]:
     for jac, kind in itertools.product(SHARING, ("linear", "quadratic")):
-        inputs = sem_inputs(_batch(work, d, 2), d, "diagonal", jac, "shared", dtype=dtype)
+        inputs = sem_inputs(batch_size(d, 2), d, "diagonal", jac, "shared", dtype=dtype)
         do_mask = torch.arange(d) % 5 == 2
 
         def call(noise: Tensor, jac: Tensor, offset: Tensor, values: Tensor, *quadratic: Tensor) -> Tensor:
@@ -124,18 +132,13 @@ def _ancestral_sample(d: int, dtype: torch.dtype, work: float) -> Iterator[Case]
         yield Case(f"ancestral_sample-{kind}-jac_{jac}-{d}", call, tensors, batched)
 
 
-_CASES: dict[str, Callable[[int, torch.dtype, float], Iterator[Case]]] = {
+_CASES: dict[str, Callable[[int, torch.dtype, BatchSize], Iterator[Case]]] = {
     "sem_kl": _sem_kl,
     "propagate": _propagate,
     "gaussian_kl": _gaussian_kl,
     "pivot_kl": _pivot_kl,
     "ancestral_sample": _ancestral_sample,
 }
-
-
-def _batch(work: float, d: int, power: int) -> int:
-    """Samples of d ** power operations each, not a multiple of anything."""
-    return int(work / d**power) + 3
 
 
 def _as_tuple(outputs: Any) -> tuple[Tensor, ...]:
