@@ -45,6 +45,35 @@ def test_reference(d: int, batch: int, given: tuple[str, str], shared: str, dtyp
         check_value(case.kernel(isa=isa)[0], expected, case, f"{isa}, no gradient")
 
 
+@each_dtype
+@each_sharing
+@each_combination
+@pytest.mark.parametrize("batch", [3, 16, 44])  # most lanes idle, none idle, few idle
+@pytest.mark.parametrize("d", [33, 64, 96, 128, 129], ids=lambda d: f"d{d}")
+def test_layouts(d: int, batch: int, given: tuple[str, str], shared: str, dtype: torch.dtype) -> None:
+    """Matrices of medium size stand across lanes where the batch fills them, and along rows elsewhere."""
+    case = gaussian_case(batch, d, given, shared, dtype)
+    upstream = upstream_gradient(batch, dtype)
+    expected, expected_gradients = true_gaussian_kl(case, upstream)
+    for isa in ISAS:
+        value, gradients = case.kernel(upstream=upstream, wanted=ALL, isa=isa)
+        check_value(value, expected, case, isa)
+        check_gradients(gradients, expected_gradients, case, isa)
+
+
+@each_dtype
+@pytest.mark.parametrize("d", [17, 64])
+def test_large_results_which_are_written_past_the_cache(d: int, dtype: torch.dtype) -> None:
+    batch = (1 << 24) // dtype.itemsize // d**2 + 5
+    for given in (("scale_tril", "scale_tril"), ("covariance_matrix", "covariance_matrix")):
+        case = gaussian_case(batch, d, given, dtype=dtype)
+        upstream = upstream_gradient(batch, dtype)
+        expected, expected_gradients = true_gaussian_kl(case, upstream)
+        value, gradients = case.kernel(upstream=upstream, wanted=ALL)
+        check_value(value, expected, case)
+        check_gradients(gradients, expected_gradients, case)
+
+
 @each_sharing
 @each_combination
 @each_kernel

@@ -123,7 +123,7 @@ NOT_POSITIVE_DEFINITE: dict[str, Callable[[Tensor], None]] = {
 
 
 @each_dtype
-@each_kernel
+@pytest.mark.parametrize("d", [5, 40, 130])  # across lanes, across lanes or along rows, along rows
 @pytest.mark.parametrize("side", ["q", "p"])
 @pytest.mark.parametrize("how", NOT_POSITIVE_DEFINITE)
 def test_not_positive_definite(how: str, side: str, d: int, dtype: torch.dtype) -> None:

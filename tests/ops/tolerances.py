@@ -19,6 +19,20 @@ RELATIVE = {torch.float32: 1e-5, torch.float64: 1e-12}
 PEER = {torch.float32: 2e-2, torch.float64: 1e-6}
 
 
+def exponential_tolerance(dtype: torch.dtype, terms: Tensor) -> float:
+    """For gradients with weights exp(v - KL_k), as those of `pivot_kl` with "logsumexp": relative to their size.
+
+    A divergence is off by some eps times the sum of its absolute terms, an absolute error, and the exponential
+    makes a relative one of it: exp(x + e) = exp(x) (1 + e + ...). Both v and KL_k contribute, and those with a
+    weight that counts are close to the smallest of the sample, whose terms these are. Each is rounded to the
+    dtype, which alone is up to eps / 2 of it, after a sum of squares, whose roundings are taken to be less than
+    3 eps / 2 of its terms: 4 eps in all. No order of the operations avoids it: the weight depends on a
+    difference of rounded divergences.
+    """
+    largest = terms.max().item() if terms.numel() else 0.0
+    return RELATIVE[dtype] + 4 * torch.finfo(dtype).eps * largest
+
+
 def value_error(actual: Tensor, expected: Tensor, terms: Tensor) -> float:
     """The largest error of the values, each relative to the sum of its absolute terms; all of one shape."""
     return _largest((actual.double() - expected.double()).abs() / terms.double())

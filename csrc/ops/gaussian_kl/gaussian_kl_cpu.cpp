@@ -12,7 +12,17 @@ namespace cvf::gaussian_kl::CVF_ISA {
 namespace {
 
 // Up to this d, samples across lanes are faster than one sample at a time.
-constexpr int64_t kLargestLaneD = 32;
+constexpr int64_t kLargestLaneD = 128;
+// Up to this one, they are even where most lanes have no sample.
+constexpr int64_t kLargestIdleLaneD = 32;
+
+// Depends on the problem alone, not on threads, so that a sample's numbers do not depend on them either.
+template <class T>
+bool lanes_are_faster(int64_t batch, int64_t d) {
+  const int64_t lanes = AcrossSamples<T>::units(batch) * kLanes<T>;
+  return d <= kLargestIdleLaneD || (d <= kLargestLaneD && 2 * lanes <= 3 * batch);
+}
+
 // Units of work between flushes of the sums over the batch.
 constexpr int64_t kFlushInterval = 64;
 
@@ -39,7 +49,7 @@ void run_units(const Arguments<T>& args, int requested_threads) {
 
 template <class T>
 void run(const Arguments<T>& args, int threads) {
-  if (args.d <= kLargestLaneD) return run_units<T, AcrossSamples<T>>(args, threads);
+  if (lanes_are_faster<T>(args.batch, args.d)) return run_units<T, AcrossSamples<T>>(args, threads);
   return run_units<T, AlongRows<T>>(args, threads);
 }
 

@@ -10,7 +10,7 @@
 #include "common/lanes.h"
 #include "common/log_product.h"
 #include "common/tile.h"
-#include "ops/pivot_kl/pivots.h"
+#include "ops/pivot_kl/pivot_sums.h"
 
 namespace cvf::pivot_kl::CVF_ISA {
 
@@ -28,24 +28,29 @@ class GroupKernel {
         sums_(sums),
         thread_(thread),
         d_(args.d),
-        row_(PivotSums<T>::padded_row(args.d)),
-        square_(pivots.square()),
+        row_(padded_row<T>(args.d)),
         full_(args.scale_tril),
+        factor_row_(d_ < kWidth ? d_ : d_ | 1),
+        moment_size_(PivotSums<T>::moment_size(args)),
+        packed_(full_ && args.grad_scale_tril ? Packed<T>::size(d_) : 0),
         loc_(d_),
-        factor_(full_ ? d_ * d_ : d_),
+        factor_(full_ ? d_ * factor_row_ : d_),
         variance_(d_),
         inverse_diagonal_(d_),
         residual_(d_),
         spread_(d_),
         loc_gradient_(d_),
-        factor_gradient_(full_ ? square_ : d_),
+        factor_gradient_(full_ ? d_ * d_ : d_),
         log_sigma_sum_(d_),
-        moment_(sums.has_second_moment() ? square_ : 0),
-        product_(full_ && args.grad_scale_tril ? square_ : 0),
+        moment_(moment_size_),
+        packed_product_(packed_),
+        product_(packed_ > 0 ? d_ * factor_row_ : 0),
         pairs_(std::max<int64_t>(args.pivots, kWidth)),
         loc_rows_(kWidth * row_),
-        moment_rows_(sums.has_second_moment() ? kWidth * square_ : 0) {
+        moment_rows_(kWidth * moment_size_) {
     std::fill_n(loc_rows_.data(), kWidth * row_, T(0));
+    std::fill_n(moment_.data(), moment_size_, V{});
+    std::fill_n(factor_.data(), full_ ? d_ * factor_row_ : d_, V{});
   }
 
   void run(LaneGroup group) {
@@ -67,21 +72,31 @@ class GroupKernel {
     gather_lanes(args_.loc, group_, d_, args_.loc.end(args_.batch, d_), loc_.data());
     LogProduct<T> product;
     if (full_) {
-      gather_lanes(args_.scale_tril, group_, d_ * d_, args_.scale_tril.end(args_.batch, d_ * d_), factor_.data());
-      for (int64_t i = 0; i < d_; ++i) {
-        for (int64_t j = i + 1; j < d_; ++j) factor_[i * d_ + j] = V{};
-      }
+      load_factor();
     } else {
       gather_lanes(args_.scale, group_, d_, args_.scale.end(args_.batch, d_), factor_.data());
       for (int64_t i = 0; i < d_; ++i) variance_[i] = factor_[i] * factor_[i];
     }
     for (int64_t i = 0; i < d_; ++i) {
-      const V scale = factor_[full_ ? i * (d_ + 1) : i];
+      const V scale = factor_[full_ ? i * (factor_row_ + 1) : i];
       product.multiply(scale);
       inverse_diagonal_[i] = T(1) / scale;
     }
     for (int lane = 0; lane < kWidth; ++lane) {
       log_ratio_[lane] = static_cast<T>(pivots_.log_det - product.log(lane));
+    }
+  }
+
+  // L, zero above the diagonal.
+  void load_factor() {
+    const T* end = args_.scale_tril.end(args_.batch, d_ * d_);
+    if (d_ >= kWidth) {  // what stands above the diagonal stays as it is
+      gather_triangle(args_.scale_tril, group_, d_, 1, end, factor_row_, factor_.data());
+      return;
+    }
+    gather_lanes(args_.scale_tril, group_, d_ * d_, end, factor_.data());
+    for (int64_t i = 0; i < d_; ++i) {
+      for (int64_t j = i + 1; j < d_; ++j) factor_[i * d_ + j] = V{};
     }
   }
 
@@ -128,9 +143,10 @@ class GroupKernel {
         constexpr int kRows = rows, kColumns = columns;
         V acc[kRows][kColumns];
         for (int r = 0; r < kRows; ++r) {
-          for (int j = 0; j < kColumns; ++j) acc[r][j] = factor_[(i + r) * d_ + c + j];
+          for (int j = 0; j < kColumns; ++j) acc[r][j] = factor_[(i + r) * factor_row_ + c + j];
         }
-        multiply_tile<-1, T>(acc, Left<T>{jac + i * d_, d_, 1}, Right<T>{&factor_[c], d_, 1}, c, i + kRows - 1);
+        const Right<T> right{&factor_[c], factor_row_, 1};
+        multiply_tile<-1, T>(acc, Left<T>{jac + i * d_, d_, 1}, right, c, i + kRows - 1);
         for (int r = 0; r < kRows; ++r) {
           for (int j = 0; j < kColumns; ++j) spread_[i + r] += acc[r][j] * acc[r][j];
         }
@@ -169,17 +185,25 @@ class GroupKernel {
 
   void write_logsumexp() {
     for (int64_t k = 0; k < args_.pivots; ++k) pairs_[k] = divergence(k);
+    V smallest = pairs_[0];
+    for (int64_t k = 1; k < args_.pivots; ++k) smallest = pairs_[k] < smallest ? pairs_[k] : smallest;
+    double sums[kWidth] = {};
+    for (int64_t k = 0; k < args_.pivots; ++k) {
+      const V distance = smallest - pairs_[k];
+      for (int64_t lane = 0; lane < group_.count; ++lane) {
+        sums[lane] += static_cast<double>(exponential(distance[lane]));
+      }
+    }
     for (int64_t lane = 0; lane < group_.count; ++lane) {
-      T smallest = pairs_[0][lane];
-      for (int64_t k = 1; k < args_.pivots; ++k) smallest = std::min(smallest, pairs_[k][lane]);
-      double sum = 0;
-      for (int64_t k = 0; k < args_.pivots; ++k) sum += static_cast<double>(std::exp(smallest - pairs_[k][lane]));
-      const double mean = sum / static_cast<double>(args_.pivots);
-      const bool infinite = smallest == std::numeric_limits<T>::infinity();  // then all are, or one is NaN
-      args_.value[group_.first + lane] = static_cast<T>(static_cast<double>(smallest) -
-                                                        (infinite && !std::isnan(last_nan(lane)) ? 0 : std::log(mean)));
+      const double mean = sums[lane] / static_cast<double>(args_.pivots);
+      const bool infinite = smallest[lane] == std::numeric_limits<T>::infinity();  // then all are, or one is NaN
+      const double correction = infinite && !std::isnan(last_nan(lane)) ? 0 : std::log(mean);
+      args_.value[group_.first + lane] = static_cast<T>(static_cast<double>(smallest[lane]) - correction);
     }
   }
+
+  // exp(x), without a call where it is zero, as it is of most pairs.
+  static CVF_INLINE T exponential(T x) { return x < (sizeof(T) == 4 ? T(-104) : T(-746)) ? T(0) : std::exp(x); }
 
   // NaN if one of the divergences of a lane is.
   T last_nan(int64_t lane) const {
@@ -190,9 +214,9 @@ class GroupKernel {
 
   void gradients() {
     for (int64_t j = 0; j < d_; ++j) loc_gradient_[j] = factor_gradient_[j] = log_sigma_sum_[j] = V{};
-    if (product_size() > 0) std::fill_n(product_.data(), square_, V{});
+    std::fill_n(packed_product_.data(), packed_, V{});
     load_loc_rows();
-    if (sums_.has_second_moment()) load_moment_rows();
+    if (moment_size_ > 0) load_moment_rows();
     V weight_sum{};
     for (int64_t k = 0; k < args_.pivots; ++k) {
       pairs_[k] = V{};
@@ -201,13 +225,11 @@ class GroupKernel {
       pairs_[k] = weight;
       weight_sum += weight;
       pair_gradients(k, weight);
-      if (args_.reduction == Reduction::kMin) full_pair_gradients(k, k + 1);
+      if (args_.reduction == Reduction::kMin) add_weighted(k, k + 1);
     }
-    if (args_.reduction != Reduction::kMin) full_pair_gradients(0, args_.pivots);
+    if (args_.reduction != Reduction::kMin) add_weighted(0, args_.pivots);
     write_gradients(weight_sum);
   }
-
-  int64_t product_size() const { return full_ && args_.grad_scale_tril ? square_ : 0; }
 
   bool is_closest(int64_t k) const {
     for (int64_t lane = 0; lane < group_.count; ++lane) {
@@ -227,31 +249,37 @@ class GroupKernel {
       } else if (args_.reduction == Reduction::kMin) {
         weight[lane] = args_.index[sample] == k ? *upstream : T(0);
       } else {
-        weight[lane] = *upstream * std::exp(args_.value[sample] - kl[lane]) / static_cast<T>(args_.pivots);
+        weight[lane] = *upstream * exponential(args_.value[sample] - kl[lane]) / static_cast<T>(args_.pivots);
       }
     }
     return weight;
   }
 
-  // What one pair adds to all gradients, but for those through M. Leaves c D^-1 r in `residual_`.
+  // What one pair adds to all gradients, but for those that `add_weighted` adds. Leaves c D^-1 r in `residual_`.
   void pair_gradients(int64_t k, V weight) {
-    double* offset_sum = sums_.offset(thread_, k);
     for (int64_t i = 0; i < d_; ++i) {
       const V r = residual_[i];
       const T precision = pivots_.precision(i);
       const V spread = full_ ? spread_[i] + r * r : r * r;
       log_sigma_sum_[i] += weight * (T(1) - precision * spread);
       residual_[i] = weight * precision * r;
-      if (args_.grad_offset) offset_sum[i] += static_cast<double>(sum_lanes<T>(residual_[i]));
     }
+    if (args_.grad_offset) add_offset_gradient(sums_.offset(thread_, k));
     if (args_.grad_loc) add_loc_gradient(pivots_.jac(k));
-    if (args_.grad_jac) add_jac_gradient(sums_.jac(thread_, k));
+    if (args_.grad_jac) add_jac_gradient(sums_.residual.of(thread_, k));
     if (full_) return;
-    double* variance_sum = sums_.variance(thread_, k);
     const T* norm = pivots_.column_norm(k);
-    for (int64_t j = 0; j < d_; ++j) {
-      factor_gradient_[j] += weight * norm[j];
-      variance_sum[j] += static_cast<double>(sum_lanes<T>(weight * variance_[j]));
+    for (int64_t j = 0; j < d_; ++j) factor_gradient_[j] += weight * norm[j];
+  }
+
+  // sum (d,) += c D^-1 r over the samples.
+  void add_offset_gradient(double* sum) {
+    for (int64_t i = 0; i < d_; i += kWidth) {
+      const int64_t count = std::min<int64_t>(kWidth, d_ - i);
+      V rows[kWidth];
+      for (int r = 0; r < kWidth; ++r) rows[r] = r < count ? residual_[i + r] : V{};
+      const V added = sum_rows<T>(rows);
+      for (int64_t r = 0; r < count; ++r) sum[i + r] += static_cast<double>(added[r]);
     }
   }
 
@@ -289,47 +317,59 @@ class GroupKernel {
     }
   }
 
-  // S = L L^T, one sample after the other.
+  // S = L L^T, or s^2, one sample after the other.
   void load_moment_rows() {
-    std::fill_n(moment_.data(), square_, V{});
-    for (int64_t i = 0; i < d_; ++i) {
-      for (int64_t j = 0; j <= i; ++j) {
-        V sum{};
-        for (int64_t t = 0; t <= j; ++t) sum += factor_[i * d_ + t] * factor_[j * d_ + t];
-        moment_[i * d_ + j] = sum;
-      }
+    if (full_) {
+      multiply_factor();
+    } else {
+      std::copy_n(variance_.data(), d_, moment_.data());
     }
-    for (int64_t e = 0; e < square_; e += kWidth) {
+    for (int64_t e = 0; e < moment_size_; e += kWidth) {
       V block[kWidth];
       for (int r = 0; r < kWidth; ++r) block[r] = moment_[e + r];
       transpose<T>(block);
-      for (int r = 0; r < kWidth; ++r) store(&moment_rows_[r * square_ + e], block[r]);
+      for (int r = 0; r < kWidth; ++r) store(&moment_rows_[r * moment_size_ + e], block[r]);
     }
   }
 
-  // Gradients through M of full posteriors, for pivots [begin, end), linear in the weights in `pairs_`: sum_k c W_k^T
-  // D^-1 W_k, which is to be multiplied by L, for each sample, and sum_b c L L^T for each pivot.
-  void full_pair_gradients(int64_t begin, int64_t end) {
-    if (product_size() > 0) {
-      for_tiles<kTileRows>(0, square_, [&](auto rows, int64_t e) {
-        constexpr int kRows = rows;
-        V acc[kRows][1];
-        for (int r = 0; r < kRows; ++r) acc[r][0] = product_[e + r];
-        multiply_tile<1, T>(acc, Left<T>{pivots_.product(0) + e, 1, square_}, Right<T>{pairs_.data(), 1, 1}, begin,
-                            end);
-        for (int r = 0; r < kRows; ++r) product_[e + r] = acc[r][0];
+  // L L^T, packed.
+  void multiply_factor() {
+    for_tiles<4>(0, d_, [&](auto columns, int64_t c) {
+      for_tiles<4>(c, d_, [&](auto rows, int64_t i) {
+        constexpr int kRows = rows, kColumns = columns;
+        V acc[kRows][kColumns] = {};
+        const Left<V> left{&factor_[i * factor_row_], factor_row_, 1};
+        multiply_tile<1, T>(acc, left, Right<T>{&factor_[c * factor_row_], 1, factor_row_}, 0, c + kColumns);
+        for (int64_t r = 0; r < kRows; ++r) {
+          for (int64_t j = 0; j < kColumns && c + j <= i + r; ++j) {
+            moment_[(i + r) * (i + r + 1) / 2 + c + j] = acc[r][j];
+          }
+        }
       });
+    });
+  }
+
+  // Weighted sums of matrices, with the weights c of pivots [begin, end) in `pairs_`: sum_k c W_k^T D^-1 W_k, which is
+  // to be multiplied by L, for each sample, and sum_b c L L^T or c s^2 for each pivot.
+  void add_weighted(int64_t begin, int64_t end) {
+    constexpr int kBlock = Packed<T>::kBlock;
+    for (int64_t e = 0; e < packed_; e += kBlock) {
+      V acc[kBlock][1];
+      for (int r = 0; r < kBlock; ++r) acc[r][0] = packed_product_[e + r];
+      const Left<T> left{pivots_.product_block(e), 1, kBlock};
+      multiply_tile<1, T>(acc, left, Right<T>{pairs_.data(), 1, 1}, begin, end);
+      for (int r = 0; r < kBlock; ++r) packed_product_[e + r] = acc[r][0];
     }
-    if (!sums_.has_second_moment()) return;
+    if (moment_size_ == 0) return;
     for_tiles<kTileRows>(begin, end, [&](auto rows, int64_t k) {
       constexpr int kRows = rows;
-      T* sum = sums_.moment(thread_, k);
-      for (int64_t e = 0; e < square_; e += kWidth) {
+      T* sum = sums_.moment.of(thread_, k);
+      for (int64_t e = 0; e < moment_size_; e += kWidth) {
         V acc[kRows][1];
-        for (int r = 0; r < kRows; ++r) acc[r][0] = load(sum + r * square_ + e);
-        const Right<T> right{reinterpret_cast<const V*>(&moment_rows_[e]), square_ / kWidth, 1};
+        for (int r = 0; r < kRows; ++r) acc[r][0] = load(sum + r * moment_size_ + e);
+        const Right<T> right{reinterpret_cast<const V*>(&moment_rows_[e]), moment_size_ / kWidth, 1};
         multiply_tile<1, T>(acc, Left<T>{reinterpret_cast<const T*>(&pairs_[k]), kWidth, 1}, right, 0, group_.count);
-        for (int r = 0; r < kRows; ++r) store(sum + r * square_ + e, acc[r][0]);
+        for (int r = 0; r < kRows; ++r) store(sum + r * moment_size_ + e, acc[r][0]);
       }
     });
   }
@@ -353,14 +393,16 @@ class GroupKernel {
 
   // dL = (sum_k c W_k^T D^-1 W_k) L - (sum_k c) diag(1 / L_ii), on and below the diagonal.
   void scale_tril_gradient(V weight_sum) {
+    const V* packed = packed_product_.data();
     for (int64_t i = 0; i < d_; ++i) {
-      for (int64_t j = i + 1; j < d_; ++j) product_[i * d_ + j] = product_[j * d_ + i];
+      for (int64_t j = 0; j <= i; ++j) product_[i * factor_row_ + j] = product_[j * factor_row_ + i] = *packed++;
     }
     for_tiles<4>(0, d_, [&](auto columns, int64_t c) {
-      for_tiles<2>(c, d_, [&](auto rows, int64_t i) {
+      for_tiles<4>(c, d_, [&](auto rows, int64_t i) {
         constexpr int kRows = rows, kColumns = columns;
         V acc[kRows][kColumns] = {};
-        multiply_tile<1, T>(acc, Left<V>{&product_[i * d_], d_, 1}, Right<T>{&factor_[c], d_, 1}, c, d_);
+        const Left<V> left{&product_[i * factor_row_], factor_row_, 1};
+        multiply_tile<1, T>(acc, left, Right<T>{&factor_[c], factor_row_, 1}, c, d_);
         for (int r = 0; r < kRows; ++r) {
           for (int j = 0; j < kColumns; ++j) factor_gradient_[(i + r) * d_ + c + j] = acc[r][j];
         }
@@ -376,22 +418,25 @@ class GroupKernel {
   const Pivots<T>& pivots_;
   PivotSums<T>& sums_;
   const int thread_;
-  const int64_t d_, row_, square_;
+  const int64_t d_, row_;
   const bool full_;
+  const int64_t factor_row_;  // vectors between rows of L: odd, so that they do not compete for lines of the cache
+  const int64_t moment_size_, packed_;
   LaneGroup group_{};
   V log_ratio_{};  // sum_i log sigma_i - sum_i log L_ii
   Scratch<V> loc_;
-  Scratch<V> factor_;  // (d, d): L, zero above the diagonal; or (d,): s
+  Scratch<V> factor_;  // (d, factor_row): L, zero above the diagonal; or (d,): s
   Scratch<V> variance_, inverse_diagonal_;
   Scratch<V> residual_, spread_;
   Scratch<V> loc_gradient_;
-  Scratch<V> factor_gradient_;  // of L; or sum_k c (column norm), then of s
+  Scratch<V> factor_gradient_;  // (d, d): of L; or (d,): sum_k c (column norm), then of s
   Scratch<V> log_sigma_sum_;
-  Scratch<V> moment_;       // (square,): L L^T below the diagonal
-  Scratch<V> product_;      // (square,): sum_k c W_k^T D^-1 W_k
-  Scratch<V> pairs_;        // (K,): divergences, or their weights in the loss
-  Scratch<T> loc_rows_;     // (lanes, row), padded with zeros
-  Scratch<T> moment_rows_;  // (lanes, square)
+  Scratch<V> moment_;          // (moment_size,): L L^T, packed; or s^2
+  Scratch<V> packed_product_;  // sum_k c W_k^T D^-1 W_k, packed
+  Scratch<V> product_;         // (d, factor_row): the same
+  Scratch<V> pairs_;           // (K,): divergences, or their weights in the loss
+  Scratch<T> loc_rows_;        // (lanes, row), padded with zeros
+  Scratch<T> moment_rows_;     // (lanes, moment_size)
 };
 
 }  // namespace cvf::pivot_kl::CVF_ISA

@@ -5,6 +5,7 @@
 #include "common/parallel.h"
 #include "ops/pivot_kl/group_kernel.h"
 #include "ops/pivot_kl/kernels.h"
+#include "ops/pivot_kl/pivot_sums.h"
 
 namespace cvf::pivot_kl::CVF_ISA {
 namespace {
@@ -21,14 +22,14 @@ void run(const Arguments<T>& args, int requested_threads) {
   const double square = static_cast<double>(args.batch * args.pivots * args.d * args.d);
   const double work = args.scale_tril ? square * static_cast<double>(args.d) : square;
   const int threads = threads_for(groups, work, requested_threads);
-  const Pivots<T> pivots(args);
-  PivotSums<T> sums(args, pivots, threads);
+  const Pivots<T> pivots(args, threads);
+  PivotSums<T> sums(args, pivots, threads, args.wants_gradient() && groups > threads * kFlushInterval);
   auto body = [&](int thread, int64_t begin, int64_t end) {
     GroupKernel<T> kernel(args, pivots, sums, thread);
     while (begin < end) {
       const int64_t next = std::min(begin + kFlushInterval, end);
       for (; begin < next; ++begin) kernel.run({begin * width, std::min(width, args.batch - begin * width)});
-      if (args.wants_gradient()) sums.flush(thread);
+      sums.flush(thread);
     }
   };
   parallel_for(groups, threads, body);

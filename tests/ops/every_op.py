@@ -1,0 +1,145 @@
+"""Calls of every op of the package, by its public function and autograd, that reach each of its kernels."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from gaussian_inputs import COMBINATIONS, gaussian_case
+from inputs import DTYPES, POSTERIORS, SHARING, SEMInputs, sem_inputs
+from pivot_inputs import pivot_inputs
+from torch import Tensor
+
+from causalvae_fast.ops import ancestral_sample, gaussian_kl, pivot_kl, propagate, sem_kl
+from causalvae_fast.ops.pivot_kl.cpu import REDUCTIONS
+from causalvae_fast.ops.propagate.autograd import propagate_op
+
+OPS = ("sem_kl", "propagate", "gaussian_kl", "pivot_kl", "ancestral_sample")
+# Samples across lanes, one sample in rows or tiles, and what only a full posterior has above 64.
+SIZES = (16, 40, 72)
+
+BatchSize = Callable[[int, int], int]  # (d, p): of samples that take d^p operations each
+
+
+def two_threads_worth(d: int, power: int) -> int:
+    """Enough for the kernels to use two threads (csrc/common/parallel.cpp), and not a multiple of anything."""
+    return 2_200_000 // d**power + 3
+
+
+class Case(NamedTuple):
+    """A function of tensors, and the tensors; all of them get a gradient."""
+
+    name: str
+    function: Callable[..., Any]
+    tensors: tuple[Tensor, ...]
+    batched: tuple[bool, ...]  # whether each tensor has a row for each sample
+    outputs_batched: bool = True  # the same of the outputs
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def sizes(self) -> str:
+        return ", ".join(str(tuple(t.shape)) for t in self.tensors)
+
+    def run(self, ones: Tensor | None = None) -> list[Tensor]:
+        """The outputs, and the gradients of their sum. With `ones`, at least as many as an output has elements,
+        torch itself has nothing to compute.
+        """
+        leaves = [t.detach().requires_grad_() for t in self.tensors]
+        outputs = _as_tuple(self.function(*leaves))
+        differentiable = [o for o in outputs if o.is_floating_point()]
+        if ones is None:
+            ones = torch.ones(max(o.numel() for o in differentiable), dtype=self.tensors[0].dtype)
+        upstreams = [ones[: o.numel()].view(o.shape) for o in differentiable]
+        return [*(o.detach() for o in outputs), *torch.autograd.grad(differentiable, leaves, upstreams)]
+
+    def owned(self, results: Sequence[Tensor]) -> list[tuple[bool, Tensor]]:
+        """Each result of `run`, and whether its rows belong to samples, with no sum over the batch in it."""
+        outputs = len(results) - len(self.tensors)
+        return list(zip((self.outputs_batched,) * outputs + self.batched, results, strict=True))
+
+
+def cases(
+    op: str, dtype: torch.dtype, sizes: Sequence[int] = SIZES, batch_size: BatchSize = two_threads_worth
+) -> list[Case]:
+    return [case for d in sizes for case in _CASES[op](d, dtype, batch_size)]
+
+
+def every_case(sizes: Sequence[int] = SIZES) -> list[Case]:
+    return [case for op, dtype in itertools.product(OPS, DTYPES) for case in cases(op, dtype, sizes)]
+
+
+def _sem_kl(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]:
+    for posterior, jac, reduction in itertools.product(POSTERIORS, SHARING, ("none", "mean")):
+        inputs = sem_inputs(batch_size(d, 2 if posterior == "diagonal" else 3), d, posterior, jac, dtype=dtype)
+
+        def call(*tensors: Tensor, reduction: str = reduction) -> Tensor:
+            return SEMInputs(*tensors).call(sem_kl, reduction=reduction)
+
+        name = f"sem_kl-{posterior}-jac_{jac}-{reduction}-{d}"
+        yield Case(name, call, inputs, inputs.batched, reduction == "none")
+
+
+def _propagate(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]:
+    for jac in SHARING:
+        inputs = sem_inputs(batch_size(d, 2 if jac == "shared" else 3), d, "diagonal", jac, dtype=dtype)
+        # One factor for the batch is expanded by torch, whose backward pass sums over the batch: here it is not.
+        function = propagate if jac == "per_sample" else propagate_op
+        yield Case(f"propagate-jac_{jac}-{d}", function, inputs[:3], inputs.batched[:3], jac == "per_sample")
+
+
+def _gaussian_kl(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]:
+    for given, shared in itertools.product(COMBINATIONS, ("nothing", "both")):
+        case = gaussian_case(batch_size(d, 3), d, given, shared, dtype)
+
+        def call(*tensors: Tensor, case: Any = case) -> Tensor:
+            value = case.call(gaussian_kl, *tensors)
+            assert isinstance(value, Tensor)
+            return value
+
+        yield Case(f"gaussian_kl-{'-'.join(given)}-{shared}-{d}", call, case.inputs, case.inputs.batched)
+
+
+def _pivot_kl(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]:
+    pivots = 5
+    for posterior, reduce in itertools.product(POSTERIORS, REDUCTIONS):
+        batch = batch_size(d, 2 if posterior == "diagonal" else 3)
+        inputs = pivot_inputs(batch, pivots, d, posterior, dtype)
+
+        def call(*tensors: Tensor, reduce: str = reduce) -> Any:
+            inputs = SEMInputs(*tensors)
+            return pivot_kl(*tensors[:4], **{inputs.factor_name: inputs.factor}, reduce=reduce)
+
+        yield Case(f"pivot_kl-{posterior}-{reduce}-{d}", call, inputs, (False, False, False, True, True))
+
+
+def _ancestral_sample(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]:
+    for jac, kind in itertools.product(SHARING, ("linear", "quadratic")):
+        inputs = sem_inputs(batch_size(d, 2), d, "diagonal", jac, "shared", dtype=dtype)
+        do_mask = torch.arange(d) % 5 == 2
+
+        def call(noise: Tensor, jac: Tensor, offset: Tensor, values: Tensor, *quadratic: Tensor) -> Tensor:
+            options = {"do_mask": do_mask, "do_values": values, "quadratic": quadratic[0] if quadratic else None}  # noqa: B023
+            return ancestral_sample(noise, jac=jac, offset=offset, **options)  # type: ignore[arg-type]
+
+        tensors = (inputs.loc, inputs.jac, inputs.offset, inputs.factor)
+        batched = (True, jac == "per_sample", False, True)
+        if kind == "quadratic":
+            tensors, batched = (*tensors, 0.1 * d**-0.5 * inputs.jac), (*batched, jac == "per_sample")
+        yield Case(f"ancestral_sample-{kind}-jac_{jac}-{d}", call, tensors, batched)
+
+
+_CASES: dict[str, Callable[[int, torch.dtype, BatchSize], Iterator[Case]]] = {
+    "sem_kl": _sem_kl,
+    "propagate": _propagate,
+    "gaussian_kl": _gaussian_kl,
+    "pivot_kl": _pivot_kl,
+    "ancestral_sample": _ancestral_sample,
+}
+
+
+def _as_tuple(outputs: Any) -> tuple[Tensor, ...]:
+    return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
