@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from bound import Work, strict_triangle
 from inputs import DTYPES, SHARING
-from interleave import Call, playback
+from interleave import Call, Compare, playback
 from test_ancestral_sample import KERNELS, OPS, make_inputs, terms, truth
 from tolerances import PEER, RELATIVE, gradient_error, value_error
 from torch import Tensor
@@ -51,6 +52,28 @@ def contenders_of(case: Case) -> list[str]:
 
 
 PAIRS = [(case, contender) for case in CASES for contender in contenders_of(case)]
+
+
+REPLACED = 0.3  # of the nodes, by the interventions of `make_inputs`, which nobody has to compute
+
+
+def work(case: Case) -> Work:
+    """What must be computed and moved, on average over interventions; the masks, of a byte for a node, are left
+    out.
+
+    A strict triangle of multiply-adds for z, one for its adjoint, and one for the gradient of a shared matrix,
+    which is of products alone if each sample has its own; twice as much for the two matrices of a quadratic
+    mechanism. The rows of replaced nodes count nowhere, and of noise and values only the one that is used.
+    """
+    N, d = case.batch, case.d
+    kinds, shared, backward = 2 if case.kind == "quadratic" else 1, case.jac == "shared", case.mode != "forward"
+    rows = (1 - REPLACED) * strict_triangle(d)
+    flops = N * kinds * rows * (2 + (2 + (2 if shared else 1) if backward else 0))
+    read = kinds * (strict_triangle(d) if shared else N * rows) + d + N * d + (N * d if backward else 0)
+    written = N * d
+    if backward:
+        written += kinds * d * d * (1 if shared else N) + d + 2 * N * d
+    return Work(flops, read, written)
 
 
 def solve_triangular(noise: Tensor, jac: Tensor, offset: Tensor, do_mask: Tensor, do_values: Tensor) -> Tensor:
@@ -120,7 +143,7 @@ class AncestralSampleContenders:
 
 @pytest.mark.benchmark(timer=playback)
 @pytest.mark.parametrize(("case", "contender"), PAIRS, ids=str)
-def test_ancestral_sample(case: Case, contender: str, compare: Callable[[str, Any, dict[str, Any]], None]) -> None:
+def test_ancestral_sample(case: Case, contender: str, compare: Compare) -> None:
     described = {
         "shape": [case.batch, case.d],
         "kind": case.kind,
@@ -128,4 +151,4 @@ def test_ancestral_sample(case: Case, contender: str, compare: Callable[[str, An
         "mode": case.mode,
         "dtype": str(case.dtype).removeprefix("torch."),
     }
-    compare("ancestral_sample", AncestralSampleContenders(case), described)
+    compare("ancestral_sample", AncestralSampleContenders(case), described, work(case))
