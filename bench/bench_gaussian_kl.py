@@ -149,7 +149,7 @@ class GaussianKLContenders:
 
 
 @pytest.mark.benchmark(timer=playback)
-@pytest.mark.parametrize("contender", map(parameter, CONTENDERS))
+@pytest.mark.parametrize("contender", [*map(parameter, CONTENDERS)])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_gaussian_kl(case: Case, contender: str, compare: Compare) -> None:
     described = {
