@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +20,10 @@ from typing import Any, NamedTuple
 from records import BASELINE, KERNEL, OURS, RESULTS
 
 Row = dict[str, Any]
+Group = tuple[str, str, int, str]  # op, dtype, number of threads and device: what stands in one table
 
 BEGIN, END = "<!-- bench/report.py: begin -->", "<!-- bench/report.py: end -->"
-README_SELECTION = {"op": "sem_kl", "dtype": "float32", "threads": 1}
+README_TABLE = ("sem_kl", "float32", 1)  # op, dtype, threads
 
 LABELS = {
     "ours": "ours",
@@ -54,9 +57,8 @@ def load(folder: Path = RESULTS) -> list[Row]:
     return list(rows.values())
 
 
-def groups(rows: Iterable[Row]) -> dict[tuple[str, str, int, str], list[Row]]:
-    """What stands in one table: the rows of an op, dtype, number of threads and device."""
-    found: dict[tuple[str, str, int, str], list[Row]] = {}
+def groups(rows: Iterable[Row]) -> dict[Group, list[Row]]:
+    found: dict[Group, list[Row]] = {}
     for row in rows:
         found.setdefault((row["op"], row["dtype"], row["threads"], row["device"]), []).append(row)
     return dict(sorted(found.items()))
@@ -69,6 +71,11 @@ def cases(rows: Iterable[Row]) -> dict[tuple[Any, ...], dict[str, Row]]:
         key = (row["shape"][-1], row["shape"], variant(row), row["mode"])
         found.setdefault((*key[:1], tuple(key[1]), *key[2:]), {})[row["contender"]] = row
     return dict(sorted(found.items()))
+
+
+def plot_name(group: Group, kind: str) -> str:
+    """The file of a plot: "sem_kl-float32-1-amd-epyc-time.png"."""
+    return "-".join([*map(str, group[:3]), *re.findall("[a-z0-9]+", group[3].lower()), kind]) + ".png"
 
 
 def variant(row: Row) -> str:
@@ -192,8 +199,8 @@ def described(rows: list[Row]) -> str:
 
 EXPLAINED = (
     "Medians in ms of the value, or of value and gradients in all inputs, ± the interquartile range. The columns "
-    "of other contenders, and that of the bare kernel call, say how many times longer they took in the same rounds. "
-    '"Of the bound" is the time that the exact flops, or the bytes that must be moved, would take at the measured '
+    "of others, and that of the bare kernel call, say how many times longer they took in the same rounds; "
+    '"of the bound" is the time that the exact flops, or the bytes that must be moved, would take at the measured '
     "peak of this machine, over the time taken, in brackets for the kernel call; "
     "[bench/README.md](README.md) says how it is computed."
 )
@@ -207,26 +214,38 @@ def report(rows: list[Row], plots: list[Path], folder: Path) -> str:
         "",
     ]
     lines += ["## Where ours is slower than a contender", "", *slower_list(rows)]
-    for (op, dtype, threads, _), group in groups(rows).items():
+    for key, group in groups(rows).items():
+        op, dtype, threads, _ = key
         lines += [f"## {op}, {dtype}, threads: {threads}", "", described(group), "", *table(group), ""]
-        stem = f"{op}-{dtype}-{threads}-"
-        lines += [f"![{p.stem}]({p.relative_to(folder)})" for p in plots if p.name.startswith(stem)] + [""]
+        lines += [*_images(key, plots, folder), ""]
     return "\n".join(lines)
 
 
-def readme_block(rows: list[Row]) -> str:
-    """What stands between the marks in the README: one table, and where ours is slower."""
-    chosen = [row for row in rows if all(row[k] == v for k, v in README_SELECTION.items())]
+def _images(group: Group, plots: list[Path], folder: Path) -> list[str]:
+    names = {plot_name(group, kind) for kind in ("time", "bound")}
+    relative = [os.path.relpath(path, folder) for path in plots if path.name in names]
+    return [f"![{Path(path).stem}]({path})" for path in relative]
+
+
+def readme_block(rows: list[Row], plots: list[Path], folder: Path) -> str:
+    """What stands between the marks in the README: the table that was measured last, of those that are to stand
+    there, its plots, and where ours is slower in all that was measured.
+    """
+    wanted = {key: group for key, group in groups(rows).items() if key[:3] == README_TABLE}
+    if not wanted:
+        raise ValueError(f"there are no rows of {README_TABLE}, which the README shows")
+    key = max(wanted, key=lambda k: max(row["time"] for row in wanted[k]))
     explained = EXPLAINED.replace("(README.md)", "(bench/README.md)")
     lines = [
-        f"{described(chosen)}. {explained}",
+        f"{described(wanted[key])}. {explained}",
         "",
-        *table(chosen),
+        *table(wanted[key]),
         "",
-        "Where ours is slower, of all that was run:",
+        *_images(key, plots, folder),
         "",
     ]
-    return "\n".join([*lines, *slower_list(rows)]).rstrip()
+    lines += ["Where ours is slower, in all that was measured:", "", *slower_list(rows)]
+    return "\n".join(lines).rstrip()
 
 
 def replace_block(text: str, block: str) -> str:
@@ -255,7 +274,9 @@ def main(arguments: list[str] | None = None) -> None:
     print("\n".join(slower_list(rows)))
     print(f"wrote {target} and {len(plots)} plots")
     if options.readme:
-        options.readme.write_text(replace_block(options.readme.read_text(), readme_block(rows)))
+        options.readme.write_text(
+            replace_block(options.readme.read_text(), readme_block(rows, plots, options.readme.parent))
+        )
         print(f"wrote the table in {options.readme}")
 
 

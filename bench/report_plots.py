@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 from records import BASELINE, KERNEL
-from report import LABELS, Row, variant
+from report import LABELS, Group, Row, plot_name, variant
 
 # Ours in one hue, the bound in black, others in hues that colour-blind readers tell apart, each with its marker.
 STYLES: dict[str, dict[str, Any]] = {
@@ -37,16 +37,16 @@ LOWEST_FRACTION = 3e-4  # below it, what is timed is the call and not the work
 VARIANT_COLORS = ("#08519c", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
-def draw(groups: dict[tuple[str, str, int, str], list[Row]], folder: Path) -> list[Path]:
+def draw(groups: dict[Group, list[Row]], folder: Path) -> list[Path]:
     """Two figures for each group of rows; returns their files."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for (op, dtype, threads, device), rows in groups.items():
+    for key, rows in groups.items():
+        op, dtype, threads, device = key
         title = f"{op}, {dtype}, {threads} thread{'s' if threads > 1 else ''}, {device}"
-        stem = f"{op}-{dtype}-{threads}-"
-        written.append(_save(time_figure(rows, title), folder / f"{stem}time.png"))
+        written.append(_save(time_figure(rows, title), folder / plot_name(key, "time")))
         if any("fraction_of_bound" in row for row in rows):
-            written.append(_save(bound_figure(rows, title), folder / f"{stem}bound.png"))
+            written.append(_save(bound_figure(rows, title), folder / plot_name(key, "bound")))
     return written
 
 
