@@ -141,6 +141,6 @@ def _log_axes(axes: Axes, rows: list[Row]) -> None:
 
 
 def _save(figure: plt.Figure, path: Path) -> Path:
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=100)
     plt.close(figure)
     return path
