@@ -19,6 +19,7 @@ import records
 from bound import Bound, Work, bound
 from interleave import Compare, Contenders, Times, measure, playback
 from machine import Machine, ceilings
+from memory import use_one_heap
 from records import BASELINE, KERNEL
 
 
@@ -47,6 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("python_files", "bench_*.py")
     config.stash[_state] = State()
+    use_one_heap()
     peers.fix_threads(config.getoption("--bench-threads"))
 
 

@@ -75,6 +75,9 @@ def _figure(rows: list[Row], column: str, label: str, title: str) -> plt.Figure:
         panel.tick_params(labelsize=8)
         panel.grid(color="#dddddd", linewidth=0.6)
     axes[0, 0].set_ylabel(label)
-    figure.legend(list(handles.values()), list(handles), loc="outside right upper", fontsize=8, frameon=False)
+    ordered = sorted(handles, key=lambda name: handles[name] in (STOP, OFF))  # contenders first
+    figure.legend(
+        [handles[name] for name in ordered], ordered, loc="outside right upper", fontsize=8, frameon=False
+    )
     figure.suptitle(title, fontsize=10)
     return figure

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "ops"))
 
 import peers
 import torch
+from memory import peak_memory, use_one_heap
 
 MIN_ROUNDS = 3
 PATIENCE = 4.0  # seconds, after which a point has fewer rounds
@@ -32,7 +33,6 @@ def point(
 ) -> dict[str, Any]:
     """Time and peak memory of a call; for about `seconds`, and at least a few rounds unless one takes longer."""
     from bench_sem_kl import Case, SEMKLContenders
-    from memory import peak_memory
 
     contenders = SEMKLContenders(Case(batch, d, posterior, mode, getattr(torch, dtype)))
     call = contenders.build(contender)
@@ -67,6 +67,7 @@ def main() -> None:
     os.dup2(2, 1)
     limit = int(options.memory_gib * 2**30)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    use_one_heap()
     peers.fix_threads(options.threads)
     torch.set_num_threads(options.threads)
     what = (options.contender, options.posterior, options.mode, options.dtype)
