@@ -66,7 +66,7 @@ bench: build $(VENV)/.installed-bench
 	  $(BIN)/python -m pytest bench -q --bench-threads $$threads --benchmark-columns=median,iqr,rounds $(BENCH_ARGS) || status=$$?; \
 	done; $(BIN)/python bench/report.py --readme README.md && exit $$status
 
-# Ten minutes; goes on where it was interrupted.
+# Ten to fifteen minutes; goes on where it was interrupted.
 scaling: build $(VENV)/.installed-bench
 	$(BIN)/python bench/scaling.py
 

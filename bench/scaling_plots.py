@@ -68,7 +68,9 @@ def _figure(rows: list[Row], column: str, label: str, title: str) -> plt.Figure:
         panel.set_title(f"{posterior} posterior", fontsize=10)
         panel.set_xlabel("d, with B = max(1, 2²² / d²)")
         panel.set_xscale("log", base=2)
-        panel.set_yscale("log")
+        panel.set_yscale("log", base=2 if column == "peak_mib" else 10)
+        if column == "peak_mib":  # which spans a few powers of two
+            panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.set_xticks(sorted({int(row["d"]) for row in rows}))
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
         panel.xaxis.set_minor_locator(NullLocator())
