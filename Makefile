@@ -59,7 +59,7 @@ $(VENV)/.installed-bench: $(VENV)/.installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[bench]'
 	touch $@
 
-# About an hour and a half for each number of threads. BENCH_ARGS="-k 'sem_kl and float32' --bench-seconds 1" runs a part of it.
+# One to two hours for each number of threads. BENCH_ARGS="-k 'sem_kl and float32' --bench-seconds 1" runs a part of it.
 # A contender that fails does not keep the others' rows from the report.
 bench: build $(VENV)/.installed-bench
 	status=0; for threads in $(BENCH_THREADS); do \

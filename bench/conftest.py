@@ -143,8 +143,7 @@ def _say(config: pytest.Config, line: str) -> None:
     reporter, capture = map(config.pluginmanager.get_plugin, ("terminalreporter", "capturemanager"))
     if reporter and capture:
         with capture.global_and_fixture_disabled():
-            reporter.ensure_newline()
-            reporter.write_line(line)
+            reporter.write_line(f"\n{line}")  # after the dots of tests that have passed
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
