@@ -1,5 +1,5 @@
 # make test: everything that must pass. make demo: the sprite experiment from nothing to its figures.
-# Both make their own environment in .venv.
+# make bench: all benchmarks, and the tables and plots of them. All make their own environment in .venv.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,10 +8,12 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 RUN ?= runs/sprites
 DEMO_ARGS ?=
-CPP := $(wildcard csrc/*/*.h csrc/*/*.cpp csrc/ops/*/*.h csrc/ops/*/*.cpp tests/csrc/*.h tests/csrc/*.cpp)
+BENCH_ARGS ?=
+BENCH_THREADS ?= 1 2
+CPP := $(wildcard csrc/*/*.h csrc/*/*.cpp csrc/ops/*/*.h csrc/ops/*/*.cpp tests/csrc/*.h tests/csrc/*.cpp bench/*.cpp)
 PY := causalvae_fast tests bench examples setup.py
 
-.PHONY: env build test lint types test-cpp test-python demo bench format clean
+.PHONY: env build test lint types test-cpp test-python demo bench scaling format clean
 
 env: $(VENV)/.installed
 
@@ -52,8 +54,21 @@ demo: build
 	$(BIN)/causalvae-fast figures $(RUN)
 	$(BIN)/causalvae-fast extrapolate $(RUN)
 
-bench: build
-	$(BIN)/python -m pytest bench -q
+# JAX and GPyTorch, which only benchmarks need.
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[bench]'
+	touch $@
+
+# One to two hours for each number of threads. BENCH_ARGS="-k 'sem_kl and float32' --bench-seconds 1" runs a part of it.
+# A contender that fails does not keep the others' rows from the report.
+bench: build $(VENV)/.installed-bench
+	status=0; for threads in $(BENCH_THREADS); do \
+	  $(BIN)/python -m pytest bench -q --bench-threads $$threads --benchmark-columns=median,iqr,rounds $(BENCH_ARGS) || status=$$?; \
+	done; $(BIN)/python bench/report.py --readme README.md && exit $$status
+
+# Ten to fifteen minutes; goes on where it was interrupted.
+scaling: build $(VENV)/.installed-bench
+	$(BIN)/python bench/scaling.py
 
 format: env
 	$(BIN)/ruff check --fix $(PY)

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from bound import Work, strict_triangle
 from inputs import DTYPES, SHARING
-from interleave import Call, playback
+from interleave import Call, Compare, playback
 from mlp_inputs import gradient_errors, mlp_inputs
 from mlp_inputs import terms as mlp_terms
 from mlp_inputs import truth as mlp_truth
@@ -59,6 +60,28 @@ def contenders_of(case: Case) -> list[str]:
 
 
 PAIRS = [(case, contender) for case in CASES for contender in contenders_of(case)]
+
+
+REPLACED = 0.3  # of the nodes, by the interventions of `make_inputs`, which nobody has to compute
+
+
+def work(case: Case) -> Work:
+    """What must be computed and moved, on average over interventions; the masks, of a byte for a node, are left
+    out.
+
+    A strict triangle of multiply-adds for z, one for its adjoint, and one for the gradient of a shared matrix,
+    which is of products alone if each sample has its own; twice as much for the two matrices of a quadratic
+    mechanism. The rows of replaced nodes count nowhere, and of noise and values only the one that is used.
+    """
+    N, d = case.batch, case.d
+    kinds, shared, backward = 2 if case.kind == "quadratic" else 1, case.jac == "shared", case.mode != "forward"
+    rows = (1 - REPLACED) * strict_triangle(d)
+    flops = N * kinds * rows * (2 + (2 + (2 if shared else 1) if backward else 0))
+    read = kinds * (strict_triangle(d) if shared else N * rows) + d + N * d + (N * d if backward else 0)
+    written = N * d
+    if backward:
+        written += kinds * d * d * (1 if shared else N) + d + 2 * N * d
+    return Work(flops, read, written)
 
 
 def solve_triangular(noise: Tensor, jac: Tensor, offset: Tensor, do_mask: Tensor, do_values: Tensor) -> Tensor:
@@ -128,7 +151,7 @@ class AncestralSampleContenders:
 
 @pytest.mark.benchmark(timer=playback)
 @pytest.mark.parametrize(("case", "contender"), PAIRS, ids=str)
-def test_ancestral_sample(case: Case, contender: str, compare: Callable[[str, Any, dict[str, Any]], None]) -> None:
+def test_ancestral_sample(case: Case, contender: str, compare: Compare) -> None:
     described = {
         "shape": [case.batch, case.d],
         "kind": case.kind,
@@ -136,7 +159,7 @@ def test_ancestral_sample(case: Case, contender: str, compare: Callable[[str, An
         "mode": case.mode,
         "dtype": str(case.dtype).removeprefix("torch."),
     }
-    compare("ancestral_sample", AncestralSampleContenders(case), described)
+    compare("ancestral_sample", AncestralSampleContenders(case), described, work(case))
 
 
 MLP_SHAPES = ((100, 5, 8), (1024, 16, 16), (1024, 64, 16), (4096, 64, 16), (256, 128, 32))  # N, d, h
@@ -166,6 +189,21 @@ def mlp_contenders_of(case: MLPCase) -> list[str]:
 
 
 MLP_PAIRS = [(case, contender) for case in MLP_CASES for contender in mlp_contenders_of(case)]
+
+
+def mlp_work(case: MLPCase) -> Work:
+    """What must be computed and moved, on average over interventions as in `work`; activations are left out.
+
+    For each unit of each node, multiply-adds with the nodes before it, once for z, once for its adjoint and once
+    for the gradient of the weights; and one with the output's weight. The rows of nodes that are replaced in a
+    sample count nowhere. Of U and m, and of their gradients, the strict triangles are read and all is written.
+    """
+    N, d, h, backward = case.batch, case.d, case.hidden, case.mode != "forward"
+    units = (1 - REPLACED) * h
+    flops = 2 * N * units * (strict_triangle(d) + d) * (3 if backward else 1)
+    read = strict_triangle(d) * (h + 1) + 2 * d * h + d + N * d * (2 if backward else 1)
+    written = N * d + (d * h * (d + 2) + d + d * d + 2 * N * d if backward else 0)
+    return Work(flops, read, written)
 
 
 class MLPContenders:
@@ -245,9 +283,7 @@ class MLPContenders:
 
 @pytest.mark.benchmark(timer=playback)
 @pytest.mark.parametrize(("case", "contender"), MLP_PAIRS, ids=str)
-def test_mlp_ancestral_sample(
-    case: MLPCase, contender: str, compare: Callable[[str, Any, dict[str, Any]], None]
-) -> None:
+def test_mlp_ancestral_sample(case: MLPCase, contender: str, compare: Compare) -> None:
     described = {
         "shape": [case.batch, case.d, case.hidden],
         "kind": "mlp",
@@ -255,4 +291,4 @@ def test_mlp_ancestral_sample(
         "mode": case.mode,
         "dtype": str(case.dtype).removeprefix("torch."),
     }
-    compare("ancestral_sample", MLPContenders(case), described)
+    compare("ancestral_sample", MLPContenders(case), described, mlp_work(case))

@@ -4,20 +4,23 @@
 
 Every contender computes the KL of each sample's q from each sample's p, their mean and, in the mode
 "forward+backward", the gradients of it in all four inputs. Both Gaussians are given by their factors, or both by
-their covariance matrices. torch.distributions is measured without validation of arguments.
+their covariance matrices. torch.distributions is measured without validation of arguments. GPyTorch
+takes part where it is installed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import torch
+from bound import Work, full_pyramid, pyramid, strict_triangle, triangle
 from gaussian_inputs import GaussianInputs, gaussian_case, gaussian_kl_terms, true_gaussian_kl
 from inputs import DTYPES
-from interleave import Call, playback
+from interleave import Call, Compare, playback
+from peers import gpytorch_normal, parameter
 from tolerances import PEER, RELATIVE, gradient_error, value_error
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
@@ -28,7 +31,7 @@ from causalvae_fast.ops.gaussian_kl.autograd import GIVEN
 SHAPES = ((100, 5), (1024, 16), (1024, 64), (256, 128), (16, 512))  # B, d
 MODES = ("forward", "forward+backward")
 OURS = ("ours", "kernel")
-CONTENDERS = ("ours", "formula", "compiled_formula", "torch_distributions", "kernel")
+CONTENDERS = ("ours", "formula", "compiled_formula", "torch_distributions", "gpytorch", "kernel")
 
 
 class Case(NamedTuple):
@@ -43,6 +46,32 @@ class Case(NamedTuple):
 
 
 CASES = [Case(*shape, given, mode, dtype) for given, mode, dtype, shape in product(GIVEN, MODES, DTYPES, SHAPES)]
+
+
+def work(case: Case) -> Work:
+    """What must be computed and moved.
+
+    Given factors, multiply-adds: N = L_p^-1 L_q is a pyramid (its divisions a triangle of products alone), |N|^2
+    a triangle, u a strict triangle. The gradients take L_p^-T N on and below the diagonal (the same again), its
+    product with N^T, which is a full pyramid, v and v u^T.
+
+    Given covariance matrices: two Cholesky factorisations first, of a pyramid each. The gradients take two
+    inverses (pyramids), two squares of them and N N^T (full pyramids), the product of L_p^-1 with a symmetric
+    matrix on and below the diagonal (for each of its columns j, (d - j)^2) and the product of that with L_p^-T
+    (a full pyramid), v and u u^T.
+    """
+    B, d = case.batch, case.d
+    covariances, backward = case.given == "covariance_matrix", case.mode == "forward+backward"
+    flops = 2 * (pyramid(d) + triangle(d) + strict_triangle(d)) + triangle(d)
+    flops += 4 * pyramid(d) if covariances else 0
+    if backward:
+        flops += 2 * (strict_triangle(d) + triangle(d))
+    if backward and covariances:
+        flops += 2 * (2 * pyramid(d) + 4 * full_pyramid(d) + d * (d + 1) * (2 * d + 1) // 6)
+    elif backward:
+        flops += 2 * (pyramid(d) + full_pyramid(d)) + triangle(d)
+    written = 1 + (2 * B * (d + d * d) if backward else 0)
+    return Work(B * flops, 2 * B * (d + triangle(d)), written)
 
 
 class GaussianKLContenders:
@@ -74,10 +103,15 @@ class GaussianKLContenders:
             p = MultivariateNormal(loc_p, **{given: matrix_p}, validate_args=False)
             return kl_divergence(q, p).mean()
 
+        def gpytorch(loc_q: Tensor, loc_p: Tensor, matrix_q: Tensor, matrix_p: Tensor) -> Tensor:
+            q, p = gpytorch_normal(loc_q, **{given: matrix_q}), gpytorch_normal(loc_p, **{given: matrix_p})
+            return kl_divergence(q, p).mean()
+
         if contender == "compiled_formula":
             torch._dynamo.reset()  # what other cases compiled counts against its limit
             return torch.compile(formula, fullgraph=True, dynamic=False)
-        return {"ours": ours, "formula": formula, "torch_distributions": torch_distributions}[contender]
+        losses = {"formula": formula, "torch_distributions": torch_distributions, "gpytorch": gpytorch}
+        return losses.get(contender, ours)
 
     def build(self, contender: str) -> Call:
         if contender == "kernel":
@@ -115,13 +149,13 @@ class GaussianKLContenders:
 
 
 @pytest.mark.benchmark(timer=playback)
-@pytest.mark.parametrize("contender", CONTENDERS)
+@pytest.mark.parametrize("contender", [*map(parameter, CONTENDERS)])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_gaussian_kl(case: Case, contender: str, compare: Callable[[str, Any, dict[str, Any]], None]) -> None:
+def test_gaussian_kl(case: Case, contender: str, compare: Compare) -> None:
     described = {
         "shape": [case.batch, case.d],
         "given": case.given,
         "mode": case.mode,
         "dtype": str(case.dtype).removeprefix("torch."),
     }
-    compare("gaussian_kl", GaussianKLContenders(case), described)
+    compare("gaussian_kl", GaussianKLContenders(case), described, work(case))

@@ -12,12 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import torch
+from bound import Work, full_pyramid, pyramid, strict_triangle, triangle
 from inputs import DTYPES, POSTERIORS, SEMInputs
-from interleave import Call, playback
+from interleave import Call, Compare, playback
 from pivot_inputs import call, first, kernel, pivot_inputs, pivot_kl_terms, true_pivot_kl
 from tolerances import PEER, RELATIVE, gradient_error, value_error
 from torch import Tensor
@@ -51,6 +52,36 @@ CASES = [
     Case(*shape, posterior, reduce, mode, dtype)
     for posterior, reduce, mode, dtype, shape in product(POSTERIORS, REDUCTIONS, MODES, DTYPES, SHAPES)
 ]
+
+
+def work(case: Case) -> Work:
+    """What must be computed and moved.
+
+    Diagonal, multiply-adds: the residual of a sample and a pivot is a strict triangle, and so are its parts of
+    dm and dA, for all pairs, or for the closest only. Norms are taken once for each pivot (3 flops of an A_kij,
+    5 more for the gradients, as in `sem_kl`).
+
+    Full: M is a pyramid for each pair, |M|^2 a triangle. (The trace of W^T D^-1 W with L L^T would be a triangle
+    alone, but loses accuracy.) The gradients add, for pairs with a weight, two triangles of weighted sums of L_b
+    L_b^T and of W_k^T D^-1 W_k and two strict ones, for dm and r m^T; for each sample L L^T, a full pyramid, and
+    a symmetric matrix times L on and below the diagonal; for each pivot W^T D^-1 W, a full pyramid, and W times
+    a symmetric matrix below it.
+    """
+    B, K, d = case.batch, case.pivots, case.d
+    full, backward, strict = case.posterior == "full", case.mode == "forward+backward", strict_triangle(d)
+    weighted = B if case.reduce == "min" else B * K
+    of_pair = pyramid(d) + triangle(d) + strict if full else strict
+    flops = 2 * B * K * of_pair + (0 if full else 3 * K * strict)
+    if backward and full:
+        of_sample = full_pyramid(d) + d * (d + 1) * (2 * d + 1) // 6
+        of_pivot = full_pyramid(d) + d * (d - 1) * (2 * d - 1) // 6
+        flops += 2 * (B * of_sample + K * of_pivot + 2 * weighted * (triangle(d) + strict))
+    elif backward:
+        flops += 4 * weighted * strict + 5 * K * strict
+    vectors = K * d + B * d + d  # offset, loc, log_sigma
+    read = K * strict + vectors + B * (triangle(d) if full else d)
+    written = 1 + ((K * d * d + vectors + B * (d * d if full else d)) if backward else 0)
+    return Work(flops, read, written)
 
 
 def from_distributions(inputs: SEMInputs) -> Tensor:
@@ -144,7 +175,7 @@ class PivotKLContenders:
 @pytest.mark.benchmark(timer=playback)
 @pytest.mark.parametrize("contender", CONTENDERS)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_pivot_kl(case: Case, contender: str, compare: Callable[[str, Any, dict[str, Any]], None]) -> None:
+def test_pivot_kl(case: Case, contender: str, compare: Compare) -> None:
     described = {
         "shape": [case.batch, case.pivots, case.d],
         "posterior": case.posterior,
@@ -152,4 +183,4 @@ def test_pivot_kl(case: Case, contender: str, compare: Callable[[str, Any, dict[
         "mode": case.mode,
         "dtype": str(case.dtype).removeprefix("torch."),
     }
-    compare("pivot_kl", PivotKLContenders(case), described)
+    compare("pivot_kl", PivotKLContenders(case), described, work(case))

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import torch
+from bound import Work, pyramid, strict_triangle, triangle
 from inputs import DTYPES, SHARING
-from interleave import Call, playback
+from interleave import Call, Compare, playback
 from test_propagate import Inputs, make_inputs, terms, truth
 from tolerances import PEER, RELATIVE, gradient_error, value_error
 from torch import Tensor
@@ -44,6 +45,25 @@ class Case(NamedTuple):
 
 
 CASES = [Case(*shape, *rest) for *rest, shape in product(SHARING, MODES, DTYPES, SHAPES)]
+
+
+def work(case: Case) -> Work:
+    """What must be computed and moved.
+
+    S = W^-1 diag(sigma) is a pyramid of multiply-adds, m a strict triangle. The gradients take two more
+    pyramids, Y = W^-T G and Y S^T below the diagonal, and two strict triangles, y and y m^T. A shared A has one
+    S, and one Y.
+    """
+    B, d = case.batch, case.d
+    matrices = 1 if case.jac == "shared" else B
+    flops = 2 * (matrices * pyramid(d) + B * strict_triangle(d))
+    read = matrices * strict_triangle(d) + B * d + d
+    written = matrices * d * d + B * d
+    if case.mode == "forward+backward":
+        flops *= 3
+        read += matrices * triangle(d) + B * d  # the upstream gradients
+        written += matrices * d * d + B * d + d
+    return Work(flops, read, written)
 
 
 def one_solve(jac: Tensor, offset: Tensor, log_sigma: Tensor) -> Outputs:
@@ -134,11 +154,11 @@ def test_the_public_function_is_the_op() -> None:
 @pytest.mark.benchmark(timer=playback)
 @pytest.mark.parametrize("contender", [*CONTENDERS, "kernel"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_propagate(case: Case, contender: str, compare: Callable[[str, Any, dict[str, Any]], None]) -> None:
+def test_propagate(case: Case, contender: str, compare: Compare) -> None:
     described = {
         "shape": [case.batch, case.d],
         "jac": case.jac,
         "mode": case.mode,
         "dtype": str(case.dtype).removeprefix("torch."),
     }
-    compare("propagate", PropagateContenders(case), described)
+    compare("propagate", PropagateContenders(case), described, work(case))

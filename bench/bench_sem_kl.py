@@ -4,19 +4,22 @@
 
 Every contender computes the mean KL over the batch and, in the mode "forward+backward", its gradients in all five
 inputs. torch.distributions is measured at its best: without validation of arguments, with triangular solves for
-the SEM's Gaussian, with the posterior's own factor.
+the SEM's Gaussian, with the posterior's own factor. JAX and GPyTorch take part where they are installed
+(`pip install -e '.[bench]'`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import torch
+from bound import Work, pyramid, stored, strict_triangle, triangle
 from inputs import DTYPES, POSTERIORS, SEMInputs, sem_inputs, sem_kl_terms, true_sem_kl
-from interleave import Call, playback
+from interleave import Call, Compare, playback
+from peers import as_tensor, gpytorch_normal, jax_sem_kl, parameter
 from tolerances import PEER, RELATIVE, gradient_error, value_error
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
@@ -53,6 +56,38 @@ CASES += [
 ]
 
 
+def work(case: Case, layout: str = "dense") -> Work:
+    """What must be computed and moved; `layout` is that of jac, scale_tril and their gradients.
+
+    Full, multiply-adds of a sample: M = W L is a pyramid, |M_i|^2 a triangle, r a strict triangle. The gradients
+    take D^-1 M (products alone, a triangle) and two more pyramids, M (D^-1 L)^T below the diagonal and W^T (D^-1
+    M), with r m^T and W^T D^-1 r. If the batch shares A, the sum over the batch adds nothing: it is that of the
+    multiply-adds.
+
+    Diagonal, of each A_ij: A_ij^2 and its product with s_j^2, the residual: 5 flops. With gradients p = A_ij
+    s_j^2 (1), |M_i|^2 by p A_ij (2), the residual (2), q = A_ij / sigma_i^2 (1), the column's norm by q A_ij
+    (2), dm (2), dA_ij from p and r_i m_j (3): 13. If the batch shares A, a sample takes the residual and, for dm
+    and dA, twice as much again, and the norms (3 for those of columns; 5 more for those of rows and dA) are
+    taken once.
+    """
+    B, d = case.batch, case.d
+    backward, full, shared = case.mode == "forward+backward", case.posterior == "full", case.jac == "shared"
+    matrices, strict = 1 if shared else B, strict_triangle(d)
+    if full:
+        flops = 2 * B * (pyramid(d) + triangle(d) + strict)
+        flops += B * (4 * pyramid(d) + triangle(d) + 4 * strict) if backward else 0
+    elif shared:
+        flops = strict * (6 * B + 8 if backward else 2 * B + 3)
+    else:
+        flops = B * strict * (13 if backward else 5)
+    vectors = 2 * B * d + d  # offset, loc, log_sigma
+    read = matrices * strict + vectors + B * (triangle(d) if full else d)
+    written = 1
+    if backward:
+        written += matrices * stored(layout, d) + vectors + B * (stored(layout, d) if full else d)
+    return Work(flops, read, written)
+
+
 def sem_factor(inputs: SEMInputs) -> tuple[Tensor, Tensor]:
     """Mean (B, d) and factor, (B, d, d) or (d, d), of the SEM's Gaussian: W^-1 (b, D^1/2)."""
     jac, offset, log_sigma, *_ = inputs
@@ -87,6 +122,14 @@ def from_scale_tril(*tensors: Tensor) -> Tensor:
     ).mean()
 
 
+def from_gpytorch(*tensors: Tensor) -> Tensor:
+    inputs = SEMInputs(*tensors)
+    mean, factor = sem_factor(inputs)
+    L = inputs.factor.diag_embed() if inputs.factor.dim() == 2 else inputs.factor
+    p = gpytorch_normal(mean, scale_tril=factor.expand_as(L))
+    return kl_divergence(gpytorch_normal(inputs.loc, scale_tril=L), p).mean()
+
+
 def formula(*tensors: Tensor) -> Tensor:
     return sem_kl_reference(*tensors).mean()
 
@@ -113,6 +156,7 @@ CONTENDERS: dict[str, Callable[[], Callable[..., Tensor]]] = {
     "compiled_formula": compiled_formula,
     "scale_tril": lambda: from_scale_tril,
     "covariance_matrix": lambda: from_covariance_matrix,
+    "gpytorch": lambda: from_gpytorch,
 }
 
 
@@ -130,6 +174,8 @@ class SEMKLContenders:
     def build(self, contender: str) -> Call:
         if contender == "kernel":
             return self._kernel
+        if contender == "jax":
+            return jax_sem_kl(self.inputs, self.backward)
         loss = CONTENDERS[contender]()
         if not self.backward:
             return torch.no_grad()(lambda: (loss(*self.inputs),))
@@ -150,23 +196,24 @@ class SEMKLContenders:
     def verify(self, contender: str, result: tuple[Tensor, ...]) -> None:
         """Ours to the tolerance of the tests; the others compute the same in ways that may be less accurate."""
         tolerance = (RELATIVE if contender in OURS else PEER)[self.inputs.loc.dtype]
-        value, *gradients = result
+        value, *gradients = map(as_tensor, result)
         expected, expected_gradients = true_sem_kl(self.inputs, self.upstream.expand(len(self.inputs.loc)))
         error = value_error(value.mean(), expected.mean(), sem_kl_terms(self.inputs).mean())
         assert error <= tolerance, f"{contender}: the value is off by {error:.1e}"
         assert len(gradients) == (5 if self.backward else 0)
         for name, gradient, truth in zip(self.inputs._fields, gradients, expected_gradients, strict=False):
             # What others give above the triangles belongs to entries that a lower triangular matrix has not.
-            cut = {"jac": -1, "factor": 0}.get(name) if gradient.dim() == 3 else None
+            full = self.inputs.factor.dim() == 3
+            cut = {"jac": -1, "factor": 0 if full else None}.get(name)
             found = gradient if cut is None else gradient.tril(cut)
             error = gradient_error(found, truth, batched=False)
             assert error <= tolerance, f"{contender}: the gradient of {name} is off by {error:.1e}"
 
 
 @pytest.mark.benchmark(timer=playback)
-@pytest.mark.parametrize("contender", [*CONTENDERS, "kernel"])
+@pytest.mark.parametrize("contender", [*map(parameter, CONTENDERS), parameter("jax"), "kernel"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_sem_kl(case: Case, contender: str, compare: Callable[[str, Any, dict[str, Any]], None]) -> None:
+def test_sem_kl(case: Case, contender: str, compare: Compare) -> None:
     described = {
         "shape": [case.batch, case.d],
         "posterior": case.posterior,
@@ -174,4 +221,4 @@ def test_sem_kl(case: Case, contender: str, compare: Callable[[str, Any, dict[st
         "mode": case.mode,
         "dtype": str(case.dtype).removeprefix("torch."),
     }
-    compare("sem_kl", SEMKLContenders(case), described)
+    compare("sem_kl", SEMKLContenders(case), described, work(case))

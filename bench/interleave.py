@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from bound import Work
 from memory import peak_memory
 
 Call = Callable[[], Any]
@@ -36,6 +37,9 @@ class Contenders(Protocol):
 
     def verify(self, contender: str, result: Any) -> None:
         """Raises unless the result of the call is right."""
+
+
+Compare = Callable[[str, Contenders, dict[str, Any], Work], None]  # the fixture `compare`
 
 
 def measure(

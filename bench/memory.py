@@ -14,6 +14,18 @@ _STATUS = Path("/proc/self/status")
 _RESET_PEAK = "5"  # proc(5), clear_refs
 
 
+_ARENA_MAX = -8  # mallopt(3)
+
+
+def use_one_heap() -> None:
+    """To be called before there are threads. glibc gives each a heap of its own, and keeps what was freed there
+    even when it is told to return it: buffers that JAX's threads had allocated before would not be seen again.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(_ARENA_MAX, 1)
+
+
 def peak_memory(call: Callable[[], Any]) -> int | None:
     """Bytes that a call adds to the resident memory at its peak; None where the system does not tell."""
     try:
