@@ -24,8 +24,8 @@ from tolerances import PEER, RELATIVE, gradient_error, value_error
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from causalvae_fast.ops import sem_kl
-from causalvae_fast.ops.sem_kl.cpu import sem_kl_cpu
+from causalvae_fast.ops import pack_tril, sem_kl, unpack_tril
+from causalvae_fast.ops.sem_kl.cpu import prepare_sem_kl
 from causalvae_fast.ops.sem_kl.reference import sem_kl_reference
 
 SHAPES = ((100, 5), (1024, 16), (1024, 64), (256, 128), (16, 512))  # B, d
@@ -40,10 +40,13 @@ class Case(NamedTuple):
     mode: str
     dtype: torch.dtype
     jac: str = "per_sample"  # or "shared" by the batch, as that of a linear mechanism
+    layout: str = "dense"  # or "packed": of the triangles that ours get, since others take dense ones only
 
     def __str__(self) -> str:
-        posterior = self.posterior if self.jac == "per_sample" else f"{self.posterior}-{self.jac}"
-        return f"{self.batch}x{self.d}-{posterior}-{self.mode}-{str(self.dtype).removeprefix('torch.')}"
+        words = [f"{self.batch}x{self.d}", self.posterior]
+        words += ["shared"] if self.jac == "shared" else []
+        words += ["packed"] if self.layout == "packed" else []
+        return "-".join([*words, self.mode, str(self.dtype).removeprefix("torch.")])
 
 
 CASES = [
@@ -51,13 +54,13 @@ CASES = [
     for posterior, mode, dtype, shape in product(POSTERIORS, MODES, DTYPES, SHAPES)
 ]
 CASES += [
-    Case(*shape, posterior, mode, torch.float32, "shared")
-    for posterior, mode, shape in product(POSTERIORS, MODES, SHAPES)
+    Case(*shape, posterior, mode, torch.float32, *rest)
+    for rest, posterior, mode, shape in product((("shared",), ("per_sample", "packed")), POSTERIORS, MODES, SHAPES)
 ]
 
 
-def work(case: Case, layout: str = "dense") -> Work:
-    """What must be computed and moved; `layout` is that of jac, scale_tril and their gradients.
+def work(case: Case) -> Work:
+    """What must be computed and moved.
 
     Full, multiply-adds of a sample: M = W L is a pyramid, |M_i|^2 a triangle, r a strict triangle. The gradients
     take D^-1 M (products alone, a triangle) and two more pyramids, M (D^-1 L)^T below the diagonal and W^T (D^-1
@@ -84,7 +87,7 @@ def work(case: Case, layout: str = "dense") -> Work:
     read = matrices * strict + vectors + B * (triangle(d) if full else d)
     written = 1
     if backward:
-        written += matrices * stored(layout, d) + vectors + B * (stored(layout, d) if full else d)
+        written += matrices * stored(case.layout, d) + vectors + B * (stored(case.layout, d) if full else d)
     return Work(flops, read, written)
 
 
@@ -140,12 +143,16 @@ def compiled_formula() -> Callable[..., Tensor]:
 
 
 def ours(*tensors: Tensor) -> Tensor:
-    return SEMInputs(*tensors).call(sem_kl, reduction="mean")
+    jac, offset, log_sigma, loc, factor = tensors
+    scale, scale_tril = (factor, None) if factor.shape == loc.shape else (None, factor)
+    return sem_kl(jac, offset, log_sigma, loc, scale=scale, scale_tril=scale_tril, reduction="mean")
 
 
 def ours_per_sample(*tensors: Tensor) -> Tensor:
     """The KL of each sample first, as the drop-in layer gives it."""
-    return SEMInputs(*tensors).call(sem_kl).mean()
+    jac, offset, log_sigma, loc, factor = tensors
+    scale, scale_tril = (factor, None) if factor.shape == loc.shape else (None, factor)
+    return sem_kl(jac, offset, log_sigma, loc, scale=scale, scale_tril=scale_tril).mean()
 
 
 # How the loss of a contender is made, when its case begins.
@@ -170,16 +177,18 @@ class SEMKLContenders:
         inputs = inputs._replace(jac=inputs.jac.tril(-1))
         self.inputs = inputs if case.posterior == "diagonal" else inputs._replace(factor=inputs.factor.tril())
         self.upstream = torch.full((), 1 / case.batch, dtype=case.dtype)
+        self.packed = {0, *({4} if case.posterior == "full" else ())} if case.layout == "packed" else set()
 
     def build(self, contender: str) -> Call:
         if contender == "kernel":
-            return self._kernel
+            return self._kernel()
         if contender == "jax":
             return jax_sem_kl(self.inputs, self.backward)
         loss = CONTENDERS[contender]()
+        inputs = self._ours() if contender in OURS else self.inputs
         if not self.backward:
-            return torch.no_grad()(lambda: (loss(*self.inputs),))
-        leaves = self.inputs.leaves()
+            return torch.no_grad()(lambda: (loss(*inputs),))
+        leaves = inputs.leaves()
 
         def step() -> tuple[Tensor, ...]:
             value = loss(*leaves)
@@ -187,11 +196,26 @@ class SEMKLContenders:
 
         return step
 
-    def _kernel(self) -> tuple[Tensor, ...]:
-        if not self.backward:
-            return (sem_kl_cpu(*self.inputs)[0],)
-        value, gradients, _ = sem_kl_cpu(*self.inputs, upstream=self.upstream, wanted=(True,) * 5)
-        return value, *(g for g in gradients if g is not None)
+    def _ours(self) -> SEMInputs:
+        """The inputs with the triangles laid out as the case has them."""
+        return SEMInputs(*(pack_tril(t) if k in self.packed else t for k, t in enumerate(self.inputs)))
+
+    def _kernel(self) -> Call:
+        """The bare call, into buffers that are there already."""
+        call = prepare_sem_kl(
+            *self._ours(),
+            packed_jac=0 in self.packed,
+            packed_scale_tril=4 in self.packed,
+            upstream=self.upstream,
+            wanted=(self.backward,) * 5,
+        )
+        result = call.result.value, *(g for g in call.result.gradients if g is not None)
+
+        def step() -> tuple[Tensor, ...]:
+            call.run()
+            return result
+
+        return step
 
     def verify(self, contender: str, result: tuple[Tensor, ...]) -> None:
         """Ours to the tolerance of the tests; the others compute the same in ways that may be less accurate."""
@@ -201,6 +225,8 @@ class SEMKLContenders:
         error = value_error(value.mean(), expected.mean(), sem_kl_terms(self.inputs).mean())
         assert error <= tolerance, f"{contender}: the value is off by {error:.1e}"
         assert len(gradients) == (5 if self.backward else 0)
+        if contender in OURS:
+            gradients = [unpack_tril(g) if k in self.packed else g for k, g in enumerate(gradients)]
         for name, gradient, truth in zip(self.inputs._fields, gradients, expected_gradients, strict=False):
             # What others give above the triangles belongs to entries that a lower triangular matrix has not.
             full = self.inputs.factor.dim() == 3
@@ -218,6 +244,7 @@ def test_sem_kl(case: Case, contender: str, compare: Compare) -> None:
         "shape": [case.batch, case.d],
         "posterior": case.posterior,
         "jac": case.jac,
+        "layout": case.layout,
         "mode": case.mode,
         "dtype": str(case.dtype).removeprefix("torch."),
     }

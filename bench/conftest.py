@@ -66,7 +66,7 @@ def compare(request: pytest.FixtureRequest, benchmark: Any) -> Compare:
 
     For a test with the parameters `case` and `contender`, whose values have readable str(), and the mark
     `benchmark(timer=playback)`. Called with the op, the contenders, what to record about the case, and what a call
-    must compute and move.
+    must compute and move, if that is known.
     """
     config, node = request.config, request.node
     state = config.stash[_state]
@@ -79,9 +79,9 @@ def compare(request: pytest.FixtureRequest, benchmark: Any) -> Compare:
         names = [name for name in names if peers.installed(name)]
         return names if BASELINE in names else [*names, BASELINE]
 
-    def run(op: str, contenders: Contenders, described: dict[str, Any], work: Work) -> None:
+    def run(op: str, contenders: Contenders, described: dict[str, Any], work: Work | None) -> None:
         key = f"{op} {case}"
-        limit = _bound(config, work, described["dtype"])
+        limit = _bound(config, work, described["dtype"]) if work else None
         if key not in state.groups:
             seconds, rounds = config.getoption("--bench-seconds"), config.getoption("--bench-rounds")
             state.groups[key] = measure(contenders, selected(), seconds, rounds)

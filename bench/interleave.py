@@ -39,7 +39,7 @@ class Contenders(Protocol):
         """Raises unless the result of the call is right."""
 
 
-Compare = Callable[[str, Contenders, dict[str, Any], Work], None]  # the fixture `compare`
+Compare = Callable[[str, Contenders, dict[str, Any], Work | None], None]  # the fixture `compare`
 
 
 def measure(

@@ -101,7 +101,7 @@ def test_sem_kl_of_full_posteriors(d: int, jac: str) -> None:
     assert (forward.read, forward.written) == (read, 1)
     gradients = (matrices * d * d, B * d, d, B * d, B * d * d)
     assert (both.read, both.written) == (read, 1 + sum(gradients))
-    packed = bench_sem_kl.work(bench_sem_kl.Case(B, d, "full", "forward+backward", F32, jac), layout="packed")
+    packed = bench_sem_kl.work(bench_sem_kl.Case(B, d, "full", "forward+backward", F32, jac, "packed"))
     assert both.written - packed.written == (matrices + B) * (d * d - triangle(d))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +21,25 @@ class SEMKLResult(NamedTuple):
     total: Tensor | None  # sum_b upstream_b KL_b, whose gradients these are, where asked for
 
 
-def sem_kl_cpu(
+class SEMKLCall(NamedTuple):
+    """One call of the kernels. Made again, it reads the same inputs and writes the same buffers."""
+
+    run: Callable[[], None]
+    result: SEMKLResult
+    inputs: tuple[Tensor, ...]  # that `run` reads, kept alive
+
+
+def sem_kl_cpu(*inputs: Tensor, **options: Any) -> SEMKLResult:
+    """The KL of each sample, and in the same pass the gradients asked for, shaped as their inputs.
+
+    For the arguments see `prepare_sem_kl`.
+    """
+    call = prepare_sem_kl(*inputs, **options)
+    call.run()
+    return call.result
+
+
+def prepare_sem_kl(
     jac: Tensor,  # (B, d, d) or (d, d); packed, (B, P) or (P,)
     offset: Tensor,  # (B, d) or (d,)
     log_sigma: Tensor,  # (d,)
@@ -33,8 +52,8 @@ def sem_kl_cpu(
     wanted: Sequence[bool] = (False,) * 5,  # for each input: compute its gradient
     wants_total: bool = False,
     isa: str = "",  # the best one by default
-) -> SEMKLResult:
-    """The KL of each sample, and in the same pass the gradients asked for, shaped as their inputs."""
+) -> SEMKLCall:
+    """The call that computes them, with buffers for its result."""
     batch, d = loc.shape
     full = packed_scale_tril or factor.dim() == 3
     jac_dims, factor_dims = 1 if packed_jac else 2, 1 if packed_scale_tril or not full else 2
@@ -55,7 +74,8 @@ def sem_kl_cpu(
     inputs = (jac, offset, log_sigma, loc, factor)
     grads = [empty_like(t) if w else None for t, w in zip(inputs, wanted, strict=True)]
     kernel = _native.cpu().sem_kl_float32 if loc.dtype == torch.float32 else _native.cpu().sem_kl_float64
-    kernel(
+    run = functools.partial(
+        kernel,
         batch,
         d,
         batched_address(jac, jac_dims),
@@ -81,4 +101,5 @@ def sem_kl_cpu(
         torch.get_num_threads(),
         isa,
     )
-    return SEMKLResult(value, grads, total)
+    kept = (*inputs, upstream) if isinstance(upstream, Tensor) else inputs
+    return SEMKLCall(run, SEMKLResult(value, grads, total), kept)
