@@ -54,6 +54,20 @@ def test_reference(d: int, batch: int, posterior: str, reduce: str, dtype: torch
                 assert torch.equal(value, everything.gather(1, index[:, None]).squeeze(1))
 
 
+@each_dtype
+@each_reduction
+@each_posterior
+def test_sums_over_a_large_batch(posterior: str, reduce: str, dtype: torch.dtype) -> None:
+    """More than a thread adds up before it goes on in double."""
+    inputs = pivot_inputs(2500, 3, 6, posterior, dtype)
+    upstream = upstream_for(inputs, reduce)
+    expected, expected_gradients = true_pivot_kl(inputs, reduce, upstream)
+    for isa in ISAS:
+        value, _, gradients = kernel(inputs, reduce, upstream, isa)
+        check_value(value, expected, inputs, reduce, isa)
+        check_gradients(gradients, expected_gradients, inputs, reduce, isa)
+
+
 @each_reduction
 @each_posterior
 def test_each_subset_of_gradients(posterior: str, reduce: str) -> None:
