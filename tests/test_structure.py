@@ -48,7 +48,8 @@ def test_an_op_has_its_room_in_each_tree(op: str) -> None:
 
 def test_no_other_tree_has_an_op_that_the_package_lacks() -> None:
     assert {folder.name for folder in (ROOT / "csrc" / "ops").iterdir() if folder.is_dir()} <= ops()
-    assert {path.stem.removeprefix("bench_") for path in (ROOT / "bench").glob("bench_*.py")} <= ops()
+    whole = {"vae_step"}  # what is benchmarked beside single ops
+    assert {path.stem.removeprefix("bench_") for path in (ROOT / "bench").glob("bench_*.py")} <= ops() | whole
 
 
 @pytest.mark.parametrize("path", sources(".py", ".h", ".cpp", ".cu"), ids=name)

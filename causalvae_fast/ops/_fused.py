@@ -246,16 +246,16 @@ def _eager_functions(op: FusedOp) -> tuple[type[Function], type[Function]]:
 
         @staticmethod
         def backward(ctx: Any, *upstreams: Tensor) -> Any:
-            reduction, wanted = ctx.reduction, ctx.needs_input_grad[:-1]
+            # Looked at even if they are not needed: inputs that were changed in place have to raise.
+            inputs, reduction, wanted = ctx.saved_tensors, ctx.reduction, ctx.needs_input_grad[:-1]
             if _must_be_differentiable(upstreams):
-                inputs = ctx.saved_tensors
                 reduced = lambda *tensors: reduce(op.reference(*tensors), reduction)  # type: ignore[arg-type]  # noqa: E731
                 return *_gradients_of(reduced, upstreams, inputs, wanted), None
             # The buffers are given away, so that they can become the .grad of a leaf without a copy. A second
             # backward pass through the same graph computes them again.
             gradients, ctx.gradients = ctx.gradients, None
             if gradients is None:
-                _, gradients = op._mean_or_sum(ctx.saved_tensors, reduction, wanted)
+                _, gradients = op._mean_or_sum(inputs, reduction, wanted)
             return *_scaled(gradients, upstreams[0]), None
 
     name = "".join(part.capitalize() for part in op.name.split("_"))

@@ -9,14 +9,23 @@ from typing import Any, NamedTuple
 import torch
 from gaussian_inputs import COMBINATIONS, gaussian_case
 from inputs import DTYPES, POSTERIORS, SHARING, SEMInputs, sem_inputs
+from mlp_inputs import mlp_inputs
 from pivot_inputs import pivot_inputs
 from torch import Tensor
 
-from causalvae_fast.ops import ancestral_sample, gaussian_kl, pivot_kl, propagate, sem_kl
+from causalvae_fast.ops import (
+    ancestral_sample,
+    gaussian_kl,
+    mlp_ancestral_sample,
+    pack_tril,
+    pivot_kl,
+    propagate,
+    sem_kl,
+)
 from causalvae_fast.ops.pivot_kl.cpu import REDUCTIONS
 from causalvae_fast.ops.propagate.autograd import propagate_op
 
-OPS = ("sem_kl", "propagate", "gaussian_kl", "pivot_kl", "ancestral_sample")
+OPS = ("sem_kl", "propagate", "gaussian_kl", "pivot_kl", "ancestral_sample", "mlp_ancestral_sample")
 # Samples across lanes, one sample in rows or tiles, and what only a full posterior has above 64.
 SIZES = (16, 40, 72)
 
@@ -81,6 +90,16 @@ def _sem_kl(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]
 
         name = f"sem_kl-{posterior}-jac_{jac}-{reduction}-{d}"
         yield Case(name, call, inputs, inputs.batched, reduction == "none")
+    for posterior in POSTERIORS:
+        inputs = sem_inputs(batch_size(d, 2 if posterior == "diagonal" else 3), d, posterior, dtype=dtype)
+        packed = inputs._replace(jac=pack_tril(inputs.jac))
+        if posterior == "full":
+            packed = packed._replace(factor=pack_tril(inputs.factor))
+
+        def call_packed(*tensors: Tensor, factor_name: str = inputs.factor_name) -> Tensor:
+            return sem_kl(*tensors[:4], **{factor_name: tensors[4]})  # type: ignore[arg-type]
+
+        yield Case(f"sem_kl-{posterior}-packed-{d}", call_packed, packed, inputs.batched)
 
 
 def _propagate(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]:
@@ -132,12 +151,25 @@ def _ancestral_sample(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iter
         yield Case(f"ancestral_sample-{kind}-jac_{jac}-{d}", call, tensors, batched)
 
 
+def _mlp_ancestral_sample(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]:
+    for do in ("shared", "per_sample"):
+        inputs = mlp_inputs(batch_size(d, 2), d, 3, do, dtype)
+
+        def call(*tensors: Tensor, do_mask: Tensor = inputs.do_mask) -> Tensor:
+            return mlp_ancestral_sample(*tensors[:-1], do_mask=do_mask, do_values=tensors[-1])
+
+        tensors = tuple(t for t in inputs if t is not inputs.do_mask)
+        batched = (True, False, False, False, False, False, do == "per_sample")
+        yield Case(f"mlp_ancestral_sample-do_{do}-{d}", call, tensors, batched)
+
+
 _CASES: dict[str, Callable[[int, torch.dtype, BatchSize], Iterator[Case]]] = {
     "sem_kl": _sem_kl,
     "propagate": _propagate,
     "gaussian_kl": _gaussian_kl,
     "pivot_kl": _pivot_kl,
     "ancestral_sample": _ancestral_sample,
+    "mlp_ancestral_sample": _mlp_ancestral_sample,
 }
 
 

@@ -314,6 +314,10 @@ class LaneKernel {
     for (int64_t j = 0; j < d_; ++j) work_[j] = broadcast(noise_.precision(j));
     for (int64_t i = 0; i < d_; ++i) {
       const T precision = noise_.precision(i);
+      if (!args_.grad_jac) {
+        for (int64_t j = 0; j < i; ++j) work_[j] += precision * jac_[i * row_ + j] * jac_[i * row_ + j];
+        continue;
+      }
       const V weight = upstream_ * precision;
       V* row = gradient_row(i);
       for (int64_t j = 0; j < i; ++j) {
@@ -321,7 +325,7 @@ class LaneKernel {
         work_[j] += precision * a * a;
         row[j] = weight * (a * scaled_[j] - residual_[i] * loc_[j]);
       }
-      if (args_.grad_jac) write_jac_rows(group, i, i + 1);
+      write_jac_rows(group, i, i + 1);
     }
     if (args_.grad_scale) {
       for (int64_t j = 0; j < d_; ++j) {
