@@ -22,7 +22,7 @@ RESULTS = ROOT / "bench" / "results"
 
 BASELINE = "ours"
 KERNEL = "kernel"
-OURS = (BASELINE, "ours_per_sample", KERNEL)
+OURS = ("ours", "ours_per_sample", "ours_edges", "kernel")
 PACKAGES = ("jax", "gpytorch")  # contenders that are called like the package that they come from
 
 

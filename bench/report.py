@@ -42,7 +42,7 @@ LABELS = {
     "jax": "JAX jit",
 }
 # What tells the cases of an op with one shape apart, beside mode and dtype.
-VARIANTS = ("kind", "posterior", "given", "jac", "reduce")
+VARIANTS = ("kind", "posterior", "given", "jac", "layout", "reduce")
 
 
 def load(folder: Path = RESULTS) -> list[Row]:
@@ -80,7 +80,7 @@ def plot_name(group: Group, kind: str) -> str:
 
 def variant(row: Row) -> str:
     """ "full, shared jac": what it is beside shape, mode and dtype."""
-    named = {"jac": {"shared": "shared jac", "per_sample": ""}}
+    named = {"jac": {"shared": "shared jac", "per_sample": ""}, "layout": {"dense": ""}}
     values = [named.get(name, {}).get(row[name], row[name]) for name in VARIANTS if name in row]
     return ", ".join(str(v).replace("_", " ") for v in values if v)
 
@@ -133,7 +133,8 @@ class Comparison(NamedTuple):
 
     def __str__(self) -> str:
         row, other = self.ours, LABELS.get(self.other["contender"], self.other["contender"])
-        where = f"{row['op']}, {' x '.join(map(str, row['shape']))}, {variant(row)}, {row['mode']}, {row['dtype']}"
+        shape = " x ".join(map(str, row["shape"]))
+        where = ", ".join(filter(None, (row["op"], shape, variant(row), row["mode"], row["dtype"])))
         threads = f"{row['threads']} thread{'s' if row['threads'] > 1 else ''}"
         times = f"{row['median_ms']:.3g} ms, {1 / self.ratio:.3g} times the time of {other}"
         if self.spread and self.spread[1] >= 1:

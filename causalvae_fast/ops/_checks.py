@@ -44,8 +44,9 @@ def check_shape(name: str, tensor: Tensor, *shapes: tuple[int, ...]) -> None:
         ValueError: otherwise.
     """
     for shape in shapes:
-        # By the number of dimensions first: torch.export would take B to be d, were they compared.
-        if tensor.dim() == len(shape) and tensor.shape == shape:
+        # By the number of dimensions and the last one first: where B is compared with d, torch.export takes it to
+        # be d, or never to be it.
+        if tensor.dim() == len(shape) and tensor.shape[-1:] == shape[-1:] and tensor.shape == shape:
             return
     expected = " or ".join(str(shape) for shape in shapes)
     raise ValueError(f"{name} must have shape {expected}, got {tuple(tensor.shape)}")

@@ -17,19 +17,19 @@ def pack_tril(matrix: Tensor) -> Tensor:
     """The lower triangle of each matrix, packed row by row. What stands above the diagonal is left out.
 
     Args:
-        matrix: (..., d, d).
+        matrix: (..., d, d) with d >= 1.
 
     Returns:
         (..., d (d + 1) / 2), in the order of `torch.tril_indices(d, d)`.
 
     Raises:
-        ValueError: if the matrices are not square.
+        ValueError: if the matrices are not square, or empty.
 
     >>> import torch
     >>> pack_tril(torch.tensor([[1.0, 9.0], [2.0, 3.0]]))
     tensor([1., 2., 3.])
     """
-    if matrix.dim() < 2 or matrix.shape[-1] != matrix.shape[-2]:
+    if matrix.dim() < 2 or matrix.shape[-1] != matrix.shape[-2] or matrix.shape[-1] < 1:
         raise ValueError(f"matrix must have shape (..., d, d), got {tuple(matrix.shape)}")
     rows, columns = torch.tril_indices(matrix.shape[-1], matrix.shape[-1], device=matrix.device)
     return matrix[..., rows, columns]
@@ -39,13 +39,13 @@ def unpack_tril(packed: Tensor) -> Tensor:
     """The opposite: lower triangular matrices, with zeros above the diagonal.
 
     Args:
-        packed: (..., d (d + 1) / 2).
+        packed: (..., d (d + 1) / 2) with d >= 1.
 
     Returns:
         (..., d, d).
 
     Raises:
-        ValueError: if the last dimension is no triangular number.
+        ValueError: if the last dimension is not 1, 3, 6, 10 or another such number.
 
     >>> import torch
     >>> unpack_tril(torch.tensor([1.0, 2.0, 3.0]))
@@ -55,6 +55,11 @@ def unpack_tril(packed: Tensor) -> Tensor:
     d = (math.isqrt(8 * packed.shape[-1] + 1) - 1) // 2 if packed.dim() else 0
     if d < 1 or packed_size(d) != packed.shape[-1]:
         raise ValueError(f"packed must have shape (..., d (d + 1) / 2), got {tuple(packed.shape)}")
+    return unpack(packed, d)
+
+
+def unpack(packed: Tensor, d: int) -> Tensor:
+    """The same where d is known, which torch.compile cannot find from a size that may change."""
     below = torch.ones(d, d, dtype=torch.bool, device=packed.device).tril()
     index = (below.flatten().cumsum(0) - 1).clamp(min=0).view(d, d)
-    return torch.where(below, packed[..., index], 0)
+    return packed[..., index].masked_fill(~below, 0)

@@ -1,12 +1,13 @@
 """`sem_kl` with packed lower triangular matrices: the numbers of dense ones, and what PyTorch expects of it."""
 
+import itertools
 import math
 from typing import Any
 
 import pytest
 import torch
 from checks import ALL, BATCHES, ISAS, SIZES, check_gradients, check_value, each_dtype, each_jac
-from fused_checks import check_in_pytorch
+from fused_checks import check_in_pytorch, fresh_compiler
 from inputs import SEMInputs, sem_inputs, true_sem_kl, upstream_gradient
 from torch import Tensor
 
@@ -61,6 +62,21 @@ def test_reference(
         check_value(sem_kl_cpu(*packed(inputs, packing), isa=isa, **options)[0], expected, inputs, isa)
 
 
+@each_dtype
+@pytest.mark.parametrize("posterior", ["diagonal", "full"])
+@pytest.mark.parametrize("d", [5, 12, 24, 40, 72])
+def test_each_subset_of_gradients(d: int, posterior: str, dtype: torch.dtype) -> None:
+    packing = (True, posterior == "full")
+    inputs = sem_inputs(19, d, posterior, dtype=dtype)
+    upstream = upstream_gradient(19, dtype)
+    _, expected = true_sem_kl(inputs, upstream)
+    options: dict[str, Any] = {"packed_jac": packing[0], "packed_scale_tril": packing[1]}
+    for wanted in itertools.product((False, True), repeat=5):
+        gradients = sem_kl_cpu(*packed(inputs, packing), upstream=upstream, wanted=wanted, **options).gradients
+        assert [g is not None for g in gradients] == list(wanted)
+        check_gradients(unpacked(gradients, packing), expected, inputs, str(wanted))
+
+
 def test_large_gradients_written_past_the_cache() -> None:
     """Packed gradients of more than 16 MB, of samples that do not begin on a vector."""
     for d, batch, posterior in ((60, 2400, "full"), (60, 2400, "diagonal"), (130, 520, "full")):
@@ -98,6 +114,57 @@ def test_the_shapes_tell(batch: int, d: int, packing: tuple[bool, bool], jac: st
     check_gradients(found, expected_gradients, inputs)
 
 
+LAYOUTS = {  # of jac and scale_tril
+    "dense": lambda jac, factor: (jac, factor),
+    "shared": lambda jac, factor: (jac[0].clone(), factor),
+    "packed_jac": lambda jac, factor: (pack_tril(jac), factor),
+    "packed_shared_jac": lambda jac, factor: (pack_tril(jac[0]), factor),
+    "packed": lambda jac, factor: (pack_tril(jac), pack_tril(factor)),
+}
+
+
+class Layer(torch.nn.Module):
+    def forward(self, jac: Tensor, offset: Tensor, log_sigma: Tensor, loc: Tensor, factor: Tensor) -> Tensor:
+        return sem_kl(jac, offset, log_sigma, loc, scale_tril=factor)
+
+
+def laid_out(layout: str, batch: int, d: int = 4) -> tuple[Tensor, ...]:
+    jac, offset, log_sigma, loc, factor = sem_inputs(batch, d)
+    jac, factor = LAYOUTS[layout](jac.tril(-1), factor.tril())
+    return jac, offset, log_sigma, loc, factor
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+def test_traced(layout: str) -> None:
+    inputs = laid_out(layout, 3)
+    traced = torch.jit.trace(lambda *tensors: Layer()(*tensors), inputs)
+    torch.testing.assert_close(traced(*inputs), Layer()(*inputs))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_exported_for_any_batch(layout: str) -> None:
+    """Also for B = d, and B = d (d + 1) / 2."""
+    inputs = laid_out(layout, 3)
+    batch = torch.export.Dim("B", min=2)
+    dims = [{0: batch} if len(t) == 3 else None for t in inputs]
+    exported = torch.export.export(Layer(), inputs, dynamic_shapes=dims).module()
+    for size in (4, 7, 10):
+        others = laid_out(layout, size)
+        torch.testing.assert_close(exported(*others), Layer()(*others))
+
+
+def test_compiled_with_dynamic_shapes() -> None:
+    inputs = laid_out("packed", 3)
+
+    def gradient(*tensors: Tensor) -> Tensor:
+        return torch.func.grad(lambda loc: Layer()(*tensors[:3], loc, tensors[4]).sum())(tensors[3])
+
+    with fresh_compiler():
+        compiled = torch.compile(gradient, fullgraph=True, dynamic=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(*inputs), gradient(*inputs))
+
+
 def test_errors() -> None:
     jac, offset, log_sigma, loc, scale_tril = sem_inputs(3, 4)
     with pytest.raises(ValueError, match=r"jac must have shape .*\(3, 10\) or \(10,\), got \(3, 9\)"):
@@ -120,8 +187,10 @@ def test_pack_and_unpack() -> None:
     assert torch.equal(triangle[0, 0, :3], torch.stack([matrices[0, 0, 0, 0], *matrices[0, 0, 1, :2]]))
     assert torch.autograd.gradcheck(pack_tril, (matrices,))
     assert torch.autograd.gradcheck(unpack_tril, (triangle.detach().requires_grad_(),))
-    with pytest.raises(ValueError, match=r"matrix must have shape \(\.\.\., d, d\), got \(2, 3\)"):
-        pack_tril(torch.zeros(2, 3))
+    assert unpack_tril(torch.tensor([True, False, True])).dtype == torch.bool
+    for shape in ((2, 3), (0, 0), (3,)):
+        with pytest.raises(ValueError, match=r"matrix must have shape \(\.\.\., d, d\)"):
+            pack_tril(torch.zeros(shape))
     for wrong in ((4,), (0,), ()):
         with pytest.raises(ValueError, match=r"packed must have shape"):
             unpack_tril(torch.zeros(wrong))

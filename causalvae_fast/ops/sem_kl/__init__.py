@@ -42,7 +42,8 @@ def sem_kl(
 
     Args:
         jac: A, (B, d, d) or (d, d) for the whole batch, (child, parent). Only what is below the diagonal is used.
-            Or packed, (B, P) or (P,) with P = d (d + 1) / 2, as `pack_tril` packs it: half the memory.
+            Or packed, (B, P) or (P,) with P = d (d + 1) / 2, as `pack_tril` packs it: half the memory. What stands
+            on the diagonal is not used either, and gets the gradient 0.
         offset: b, (B, d) or (d,) for the whole batch.
         log_sigma: logarithm of the noise's standard deviations, (d,).
         loc: posterior means, (B, d).
@@ -96,7 +97,7 @@ def _is_packed(jac: Tensor, d: int) -> bool:
     """Of two dimensions, (d, d) or (B, P), the last one tells, but for d = 1, where nothing of it is used."""
     if jac.dim() != 2:
         return jac.dim() == 1
-    return jac.shape[1] != d or (d == 1 and jac.shape[0] != 1)
+    return bool(jac.shape[1] != d or (d == 1 and jac.shape[0] != 1))  # torch.jit.trace makes tensors of sizes
 
 
 def _diagonal(scale_tril: Tensor, d: int) -> Tensor:

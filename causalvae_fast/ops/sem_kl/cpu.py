@@ -22,11 +22,11 @@ class SEMKLResult(NamedTuple):
 
 
 class SEMKLCall(NamedTuple):
-    """One call of the kernels. Made again, it reads the same inputs and writes the same buffers."""
+    """One call of the kernels. Made again, it reads the same tensors, as they are then, into the same buffers."""
 
-    run: Callable[[], None]
+    run: Callable[[], None]  # it has addresses only: not to be called when the SEMKLCall is gone
     result: SEMKLResult
-    inputs: tuple[Tensor, ...]  # that `run` reads, kept alive
+    inputs: tuple[Tensor, ...]  # what `run` reads: of an input with gaps, a copy
 
 
 def sem_kl_cpu(*inputs: Tensor, **options: Any) -> SEMKLResult:

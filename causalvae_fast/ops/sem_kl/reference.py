@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from causalvae_fast.ops._packed import unpack_tril
+from causalvae_fast.ops._packed import unpack
 
 
 def sem_kl_reference(
@@ -38,8 +38,9 @@ def packed_sem_kl_reference(*, packed_jac: bool, packed_scale_tril: bool) -> Cal
     """The same for a jac (B, d (d + 1) / 2) or (d (d + 1) / 2,), a scale_tril (B, d (d + 1) / 2), or both."""
 
     def reference(jac: Tensor, offset: Tensor, log_sigma: Tensor, loc: Tensor, factor: Tensor) -> Tensor:
-        jac = unpack_tril(jac) if packed_jac else jac
-        factor = unpack_tril(factor) if packed_scale_tril else factor
+        d = loc.shape[-1]
+        jac = unpack(jac, d) if packed_jac else jac
+        factor = unpack(factor, d) if packed_scale_tril else factor
         return sem_kl_reference(jac, offset, log_sigma, loc, factor)
 
     return reference

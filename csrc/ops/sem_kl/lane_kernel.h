@@ -366,7 +366,7 @@ class LaneKernel {
   const bool full_;
   const RowWriter<T> jac_writer_, scale_tril_writer_;
   V upstream_{};
-  int64_t written_ = 0;  // elements of the triangle of the gradient in hand that have been
+  int64_t written_ = 0;  // elements of the triangle of the gradient in hand that have left its buffer
   Scratch<V> jac_;       // (d, row): A, zero on and above the diagonal
   Scratch<V> factor_;    // (d, row): L, zero above the diagonal; or (d,): s
   Scratch<V> scaled_;    // (d, row): D^-1 M; or (d,): s^2
