@@ -24,6 +24,7 @@ Group = tuple[str, str, int, str]  # op, dtype, number of threads and device: wh
 
 BEGIN, END = "<!-- bench/report.py: begin -->", "<!-- bench/report.py: end -->"
 README_TABLE = ("sem_kl", "float32", 1)  # op, dtype, threads
+README_MODE = "forward+backward"  # the other rows are in the report
 
 LABELS = {
     "ours": "ours",
@@ -240,7 +241,9 @@ def readme_block(rows: list[Row], plots: list[Path], folder: Path) -> str:
     lines = [
         f"{described(wanted[key])}. {explained}",
         "",
-        *table(wanted[key]),
+        *table([row for row in wanted[key] if row["mode"] == README_MODE]),
+        "",
+        "All of it, forward alone too, is in [bench/results/report.md](bench/results/report.md).",
         "",
         *_images(key, plots, folder),
         "",

@@ -136,6 +136,13 @@ def test_it_writes_a_report_and_the_part_of_the_readme(tmp_path: Path, capsys: p
     assert "old" not in text
 
 
+def test_the_readme_shows_value_and_gradients() -> None:
+    both = [r | {"mode": "forward+backward", "case": "100x5-full-forward+backward-float32"} for r in FASTER]
+    block = report.readme_block([*FASTER, *both], [], Path("."))
+    assert "| 100 x 5, full | forward+backward |" in block
+    assert "| 100 x 5, full | forward |" not in block
+
+
 def test_a_readme_without_marks_is_left_alone() -> None:
     with pytest.raises(ValueError, match="has not one"):
         report.replace_block("nothing here", "block")
