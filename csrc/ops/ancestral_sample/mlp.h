@@ -11,6 +11,7 @@
 #include "common/activation.h"
 #include "common/batched.h"
 #include "common/isa.h"
+#include "common/kernel_entry.h"
 
 namespace cvf::ancestral_sample::mlp {
 
@@ -64,23 +65,7 @@ template <class T>
 void backward(const Backward<T>& arguments, int threads, Isa isa = best_isa());
 
 // The entries of each instruction set's kernels.
-namespace baseline {
-template <class T>
-void forward(const Forward<T>& args, int threads);
-template <class T>
-void backward(const Backward<T>& args, int threads);
-}  // namespace baseline
-namespace avx2 {
-template <class T>
-void forward(const Forward<T>& args, int threads);
-template <class T>
-void backward(const Backward<T>& args, int threads);
-}  // namespace avx2
-namespace avx512 {
-template <class T>
-void forward(const Forward<T>& args, int threads);
-template <class T>
-void backward(const Backward<T>& args, int threads);
-}  // namespace avx512
+CVF_DECLARE_KERNEL(forward, Forward)
+CVF_DECLARE_KERNEL(backward, Backward)
 
 }  // namespace cvf::ancestral_sample::mlp

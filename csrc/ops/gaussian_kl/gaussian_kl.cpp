@@ -6,11 +6,7 @@ namespace cvf::gaussian_kl {
 
 template <class T>
 void run(const Arguments<T>& args, int threads, Isa isa) {
-#ifdef CVF_HAVE_X86_ISAS
-  if (isa == Isa::kAvx512) return avx512::run(args, threads);
-  if (isa == Isa::kAvx2) return avx2::run(args, threads);
-#endif
-  return baseline::run(args, threads);
+  CVF_CALL_KERNEL(isa, run, args, threads);
 }
 
 template void run<float>(const Arguments<float>&, int, Isa);

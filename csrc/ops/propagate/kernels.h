@@ -1,27 +1,12 @@
 // The entries of each instruction set's kernels.
 #pragma once
 
+#include "common/kernel_entry.h"
 #include "ops/propagate/propagate.h"
 
 namespace cvf::propagate {
 
-namespace baseline {
-template <class T>
-void forward(const Forward<T>& args, int threads);
-template <class T>
-void backward(const Backward<T>& args, int threads);
-}  // namespace baseline
-namespace avx2 {
-template <class T>
-void forward(const Forward<T>& args, int threads);
-template <class T>
-void backward(const Backward<T>& args, int threads);
-}  // namespace avx2
-namespace avx512 {
-template <class T>
-void forward(const Forward<T>& args, int threads);
-template <class T>
-void backward(const Backward<T>& args, int threads);
-}  // namespace avx512
+CVF_DECLARE_KERNEL(forward, Forward)
+CVF_DECLARE_KERNEL(backward, Backward)
 
 }  // namespace cvf::propagate

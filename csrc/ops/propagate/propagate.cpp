@@ -6,20 +6,12 @@ namespace cvf::propagate {
 
 template <class T>
 void forward(const Forward<T>& args, int threads, Isa isa) {
-#ifdef CVF_HAVE_X86_ISAS
-  if (isa == Isa::kAvx512) return avx512::forward(args, threads);
-  if (isa == Isa::kAvx2) return avx2::forward(args, threads);
-#endif
-  return baseline::forward(args, threads);
+  CVF_CALL_KERNEL(isa, forward, args, threads);
 }
 
 template <class T>
 void backward(const Backward<T>& args, int threads, Isa isa) {
-#ifdef CVF_HAVE_X86_ISAS
-  if (isa == Isa::kAvx512) return avx512::backward(args, threads);
-  if (isa == Isa::kAvx2) return avx2::backward(args, threads);
-#endif
-  return baseline::backward(args, threads);
+  CVF_CALL_KERNEL(isa, backward, args, threads);
 }
 
 template void forward<float>(const Forward<float>&, int, Isa);

@@ -4,22 +4,9 @@
 
 namespace cvf::sem_kl {
 
-namespace {
-
-template <class T>
-void run_kernels(const Arguments<T>& args, int threads, Isa isa) {
-#ifdef CVF_HAVE_X86_ISAS
-  if (isa == Isa::kAvx512) return avx512::run(args, threads);
-  if (isa == Isa::kAvx2) return avx2::run(args, threads);
-#endif
-  return baseline::run(args, threads);
-}
-
-}  // namespace
-
 template <class T>
 void run(const Arguments<T>& args, int threads, Isa isa) {
-  run_kernels(args, threads, isa);
+  CVF_CALL_KERNEL(isa, run, args, threads);
   if (args.total == nullptr) return;
   double total = 0;
   for (int64_t b = 0; b < args.batch; ++b) total += static_cast<double>(*args.upstream[b] * args.value[b]);
