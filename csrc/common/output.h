@@ -23,6 +23,7 @@ class RowWriter {
         streamed_(columns % kWidth == 0 && reinterpret_cast<uintptr_t>(data) % kVectorBytes == 0 &&
                   worth_streaming(rows * columns * static_cast<int64_t>(sizeof(T)))) {}
 
+  int64_t columns() const { return columns_; }
   bool streamed() const { return streamed_; }
 
   // Elements [column, column + kWidth) of a row, as far as the row goes.

@@ -22,6 +22,7 @@ class AcrossSamples {
   static constexpr int kColumns = 1;  // columns of a matrix in a vector
   static constexpr int kTileRows = kManyRegisters ? 4 : 2;
   static constexpr int kTileVectors = 4;
+  static constexpr int64_t kPadding = kLanePadding<T>;  // behind the rows of a matrix
 
   static int64_t units(int64_t batch) { return (batch + kLanes<T> - 1) / kLanes<T>; }
   // Where a row is a vector or longer, an odd number, since rows a large power of two apart would compete for the same

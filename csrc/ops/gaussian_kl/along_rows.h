@@ -26,6 +26,7 @@ class AlongRows {
   // The factorisation needs the diagonal of a tile in one vector.
   static constexpr int kTileRows = std::min(8, kWidth);
   static constexpr int kTileVectors = 1;
+  static constexpr int64_t kPadding = 0;
 
   static int64_t units(int64_t batch) { return batch; }
   // An odd number of vectors, since rows a large power of two apart would compete for the same lines of the cache.

@@ -64,22 +64,23 @@ class Kernel {
       : args_(args),
         d_(args.d),
         row_(Layout::padded_row(args.d)),
+        size_(d_ * row_ + Layout::kPadding),
         layout_(args.batch, args.d),
         triangular_(args.d),
-        factor_q_(d_ * row_),
-        factor_p_(d_ * row_),
-        whitened_(d_ * row_),
-        product_(args.wants_gradient() ? d_ * row_ : 0),
-        inverse_p_(wants_inverse_p() ? d_ * row_ : 0),
-        work_(wants_inverse_p() ? d_ * row_ : 0),
-        gradient_(args.wants_gradient() ? d_ * row_ : 0),
+        factor_q_(size_),
+        factor_p_(size_),
+        whitened_(size_),
+        product_(args.wants_gradient() ? size_ : 0),
+        inverse_p_(wants_inverse_p() ? size_ : 0),
+        work_(wants_inverse_p() ? size_ : 0),
+        gradient_(args.wants_gradient() ? size_ : 0),
         transposed_(std::max(Layout::transposed_size(args.d), int64_t{1})),
         inverse_diagonal_q_(row_),
         inverse_diagonal_p_(row_),
         difference_(row_),
         residual_(row_),
         loc_sum_(row_),
-        matrix_sum_(args.shared_matrix_p && args.grad_matrix_p ? d_ * row_ : 0) {
+        matrix_sum_(args.shared_matrix_p && args.grad_matrix_p ? size_ : 0) {
     for (int64_t i = 0; i < row_; ++i) difference_[i] = residual_[i] = loc_sum_[i] = Element{};
     if (args.shared_matrix_p) {
       load_p(0);
@@ -288,6 +289,7 @@ class Kernel {
 
   const Arguments<T>& args_;
   const int64_t d_, row_;
+  const int64_t size_;  // elements of a matrix, with what lies behind its rows
   const Layout layout_;
   const Triangular<T, Layout> triangular_;
   Element log_det_p_{};

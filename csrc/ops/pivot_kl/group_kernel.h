@@ -34,7 +34,7 @@ class GroupKernel {
         moment_size_(PivotSums<T>::moment_size(args)),
         packed_(full_ && args.grad_scale_tril ? Packed<T>::size(d_) : 0),
         loc_(d_),
-        factor_(full_ ? d_ * factor_row_ : d_),
+        factor_(full_ ? d_ * factor_row_ + kLanePadding<T> : d_),
         variance_(d_),
         inverse_diagonal_(d_),
         residual_(d_),
@@ -90,7 +90,7 @@ class GroupKernel {
   // L, zero above the diagonal.
   void load_factor() {
     const T* end = args_.scale_tril.end(args_.batch, d_ * d_);
-    if (d_ >= kWidth) {  // what stands above the diagonal stays as it is
+    if (d_ >= kWidth) {  // what stands above the diagonal stays zero
       gather_triangle(args_.scale_tril, group_, d_, 1, end, factor_row_, factor_.data());
       return;
     }

@@ -28,10 +28,10 @@ class LaneKernel {
         full_(args.scale_tril),
         jac_writer_(writer(args.grad_jac, args.jac_layout())),
         scale_tril_writer_(writer(args.grad_scale_tril, args.scale_tril_layout())),
-        jac_(d_ * row_),
-        factor_(full_ ? d_ * row_ : d_),
+        jac_(d_ * row_ + kPadding),
+        factor_(full_ ? d_ * row_ + kPadding : d_),
         scaled_(full_ ? d_ * row_ : d_),
-        gradient_(kTileRows * d_ + std::max<int64_t>(kWidth, by_rows() ? 0 : d_ * (d_ + 1) / 2)),
+        gradient_(kPadding + kTileRows * d_ + std::max<int64_t>(kWidth, by_rows() ? 0 : d_ * (d_ + 1) / 2)),
         dense_(by_rows() ? 0 : d_ * d_),
         loc_(d_),
         offset_(d_),
@@ -97,8 +97,10 @@ class LaneKernel {
   }
 
  private:
-  static constexpr int kTileRows = 4;
-  static constexpr int kTileColumns = 4;
+  // Accumulators, right operands and one left operand have to fit in the registers.
+  static constexpr int kTileRows = kManyRegisters ? 4 : 3;
+  static constexpr int kTileColumns = kTileRows;
+  static constexpr int64_t kPadding = kLanePadding<T>;
 
   static CVF_INLINE T take_sum(V& v) {
     const T sum = sum_lanes<T>(v);
