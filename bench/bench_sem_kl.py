@@ -24,8 +24,7 @@ from tolerances import PEER, RELATIVE, gradient_error, value_error
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from causalvae_fast.ops import pack_tril, sem_kl, unpack_tril
-from causalvae_fast.ops.sem_kl.cpu import prepare_sem_kl
+from causalvae_fast.ops import _native, pack_tril, sem_kl, unpack_tril
 from causalvae_fast.ops.sem_kl.reference import sem_kl_reference
 
 SHAPES = ((100, 5), (1024, 16), (1024, 64), (256, 128), (16, 512))  # B, d
@@ -202,17 +201,16 @@ class SEMKLContenders:
 
     def _kernel(self) -> Call:
         """The bare call, into buffers that are there already."""
-        call = prepare_sem_kl(
-            *self._ours(),
-            packed_jac=0 in self.packed,
-            packed_scale_tril=4 in self.packed,
-            upstream=self.upstream,
-            wanted=(self.backward,) * 5,
-        )
-        result = call.result.value, *(g for g in call.result.gradients if g is not None)
+        inputs = self._ours()
+        value, total = inputs.loc.new_empty(len(inputs.loc)), None
+        gradients = [torch.empty_like(t) if self.backward else None for t in inputs]
+        layout = 0 in self.packed, 4 in self.packed
+        arguments = *inputs, *layout, self.upstream, 0.0, value, total, *gradients, torch.get_num_threads(), ""
+        kernel = _native.cpu().sem_kl
+        result = value, *(g for g in gradients if g is not None)
 
         def step() -> tuple[Tensor, ...]:
-            call.run()
+            kernel(*arguments)
             return result
 
         return step

@@ -19,10 +19,9 @@ def poisoned(allocate: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(allocate)
     def filled(*args: Any, **kwargs: Any) -> Any:
         result = allocate(*args, **kwargs)
-        if isinstance(result, np.ndarray):
-            result.fill(np.nan)
-        elif result.is_floating_point() or result.is_complex():
-            fill_with_nan(result)
+        for tensor in result if isinstance(result, list) else [result]:
+            if tensor is not None and (tensor.is_floating_point() or tensor.is_complex()):
+                fill_with_nan(tensor)
         return result
 
     return filled
@@ -45,8 +44,8 @@ def _poison() -> Iterator[None]:
         for name in ("new_empty", "new_empty_strided"):
             patch.setattr(Tensor, name, poisoned(getattr(Tensor, name)))
         module = _native._load("_cpu")
-        for name in vars(module):
-            if name.startswith("empty_"):  # the pool of large buffers
+        for name in list(vars(module)):
+            if name.startswith("empty"):
                 patch.setattr(module, name, poisoned(getattr(module, name)))
         yield
 

@@ -25,6 +25,8 @@ def in_float32(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not torch.compiler.is_compiling() and not torch._C._is_any_autocast_enabled():
+            return function(*args, **kwargs)
         device = _device((*args, *kwargs.values()))
         if device is None or not (_has_autocast(device) and torch.is_autocast_enabled(device)):
             return function(*args, **kwargs)

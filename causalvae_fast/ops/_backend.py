@@ -15,6 +15,7 @@ import torch
 from causalvae_fast.ops import _native
 
 VARIABLE = "CAUSALVAE_FAST_BACKEND"
+_SOURCE = f"the variable {VARIABLE}"
 _BACKENDS = ("reference", "cpu")
 _OPS: dict[str, tuple[str, ...]] = {}  # the backends that serve each op
 
@@ -79,7 +80,7 @@ def choose_backend(op: str, requested: str | None, device_type: str) -> str:
     if name is None:
         source, name = "use_backend", _scope.name
     if name is None:
-        source, name = f"the variable {VARIABLE}", os.environ.get(VARIABLE) or None
+        source, name = _SOURCE, (os.environ.get(VARIABLE) or None) if _native.has_variable(VARIABLE) else None
     if name is None:
         return _default(device_type)
     _check_known(name, source)

@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import functools
+from collections.abc import Callable, Collection, Mapping
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
+from causalvae_fast.ops import _native
+
 REDUCTIONS = ("none", "mean", "sum")
+_MOST_REMEMBERED = 4096  # signatures of an op
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def remembered(check: Callable[P, R]) -> Callable[P, R]:
+    """Decorator of an op's checks: arguments like others that passed are not checked again.
+
+    Alike are those with the same `_native.signature`: dtypes and shapes of tensors, strings, and which are None.
+    The result must not depend on anything else. Arguments are given by position.
+    """
+    passed: dict[bytes, R] = {}
+
+    @functools.wraps(check)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        signature = None if torch.compiler.is_compiling() else _native.signature(args)
+        if signature is None:
+            return check(*args, **kwargs)
+        try:
+            return passed[signature]
+        except KeyError:
+            result = check(*args, **kwargs)
+        if len(passed) >= _MOST_REMEMBERED:
+            passed.clear()
+        passed[signature] = result
+        return result
+
+    return checked
 
 
 def check_tensors(tensors: Mapping[str, object]) -> None:

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd import Function, forward_ad
+from torch.nn import Parameter
 
 from causalvae_fast.ops._backend import choose_backend, register
 from causalvae_fast.ops._functorch import Rules, functorch_functions
 from causalvae_fast.ops._outputs import Gradients, Tensors, as_tuple, filled, one_or_all, shaped, where_wanted
 
-_PLAIN = (Tensor, torch.nn.Parameter)
 _KERNELS, _AUTOGRAD, _FUNCTORCH, _DISPATCHER, _REFERENCE = range(5)  # who must see a call of the op
 
 
@@ -98,7 +98,8 @@ class FusedOp:
         return reduce(self(*inputs, backend=backend), reduction)
 
     def _route(self, inputs: Tensors, backend: str | None) -> int:
-        if choose_backend(self.public, backend, inputs[0].device.type) == "reference":
+        device_type = "cpu" if inputs[0].is_cpu else inputs[0].device.type  # which takes long to make the word
+        if choose_backend(self.public, backend, device_type) == "reference":
             return _REFERENCE
         if not torch.compiler.is_compiling():
             if torch._C._get_tracing_state() is not None:  # torch.jit.trace records what ATen does, nothing else
@@ -113,9 +114,13 @@ class FusedOp:
             return _DISPATCHER if transform == functionalize else _FUNCTORCH
         if forward_ad._current_level >= 0:  # outside torch.func it cannot be nested in a Function's rule
             return _REFERENCE
-        if torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
-            return _AUTOGRAD
+        if torch.is_grad_enabled():
+            for tensor in inputs:  # any() takes three times as long
+                if tensor.requires_grad:
+                    return _AUTOGRAD
         return _KERNELS
+
+    # The passes of the Functions. The route of a call has seen to it that the forward pass needs no dispatcher.
 
     def _forward(self, *inputs: Tensor) -> Any:
         if torch.compiler.is_compiling():
@@ -134,9 +139,19 @@ class FusedOp:
         return self  # as a function is
 
     def _mean_or_sum(self, inputs: Tensors, reduction: str, wanted: Sequence[bool]) -> tuple[Tensor, Gradients]:
-        if not torch.compiler.is_compiling() and not _needs_dispatcher(inputs):
-            assert self.kernels.reduced is not None
-            return self.kernels.reduced(inputs, reduction, wanted)
+        if torch.compiler.is_compiling():
+            return self._mean_or_sum_by_dispatcher(inputs, reduction, wanted)
+        assert self.kernels.reduced is not None
+        return self.kernels.reduced(inputs, reduction, wanted)
+
+    def _mean_or_sum_again(self, inputs: Tensors, reduction: str, wanted: Sequence[bool]) -> Gradients:
+        if _needs_dispatcher(inputs):
+            return self._mean_or_sum_by_dispatcher(inputs, reduction, wanted)[1]
+        return self._mean_or_sum(inputs, reduction, wanted)[1]
+
+    def _mean_or_sum_by_dispatcher(
+        self, inputs: Tensors, reduction: str, wanted: Sequence[bool]
+    ) -> tuple[Tensor, Gradients]:
         output, *gradients = self.reduced_op(*inputs, reduction, list(wanted))
         return output, where_wanted(gradients, wanted)
 
@@ -207,8 +222,8 @@ def _needs_dispatcher(tensors: Tensors) -> bool:
     """Whether a mode (fake tensors, make_fx) or a subclass must see the op: there may be no memory."""
     if torch._C._len_torch_dispatch_stack() > 0:
         return True
-    for tensor in tensors:  # noqa: SIM110  # any() takes three times as long, a microsecond of each call
-        if type(tensor) not in _PLAIN:
+    for tensor in tensors:  # noqa: SIM110  # any() takes three times as long
+        if type(tensor) is not Tensor and type(tensor) is not Parameter:
             return True
     return False
 
@@ -255,7 +270,7 @@ def _eager_functions(op: FusedOp) -> tuple[type[Function], type[Function]]:
             # backward pass through the same graph computes them again.
             gradients, ctx.gradients = ctx.gradients, None
             if gradients is None:
-                _, gradients = op._mean_or_sum(inputs, reduction, wanted)
+                gradients = op._mean_or_sum_again(inputs, reduction, wanted)
             return *_scaled(gradients, upstreams[0]), None
 
     name = "".join(part.capitalize() for part in op.name.split("_"))
@@ -266,13 +281,15 @@ def _must_be_differentiable(upstreams: Tensors) -> bool:
     """With create_graph=True the gradients must be differentiable themselves; with is_grads_batched=True, an
     upstream is a batch in disguise, which has no memory.
     """
-    return torch.is_grad_enabled() or (
-        not torch.compiler.is_compiling()
-        and any(
-            torch._C._functorch.is_legacy_batchedtensor(u) or torch._C._functorch.is_functorch_wrapped_tensor(u)
-            for u in upstreams
-        )
-    )
+    if torch.is_grad_enabled():
+        return True
+    if torch.compiler.is_compiling():
+        return False
+    functorch = torch._C._functorch
+    for upstream in upstreams:  # as above
+        if functorch.is_legacy_batchedtensor(upstream) or functorch.is_functorch_wrapped_tensor(upstream):
+            return True
+    return False
 
 
 def _gradients_of(

@@ -1,15 +1,16 @@
-"""The compiled modules, loaded when they are first needed, and how tensors are handed to them."""
+"""The compiled modules, loaded when they are first needed, and what they do beside kernels."""
 
 from __future__ import annotations
 
 import functools
 import importlib
-import math
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from causalvae_fast.ops._outputs import Gradients
 
 
 class NotBuiltError(RuntimeError):
@@ -44,54 +45,29 @@ def cpu() -> Any:
     return load("_cpu")
 
 
-def without_gaps(tensor: Tensor, event_dims: int) -> Tensor:
-    """The tensor as it can be handed to a kernel: with memory that holds its values, and without gaps between the
-    elements of a sample's last `event_dims` dimensions. Copied only if it is not so already.
+def signature(arguments: tuple[object, ...]) -> bytes | None:
+    """Dtypes and shapes of tensors, strings, and which are None: equal bytes for arguments alike in these.
 
-    The stride of the batch may be anything, so an expanded batch is never copied.
+    None if the compiled module is not there, or if an argument is something else, or no ordinary tensor: of a
+    subclass, not dense, or not on the CPU.
     """
-    if tensor.is_neg() or tensor._is_zerotensor():  # views whose memory holds something else, or nothing
-        return tensor.clone(memory_format=torch.contiguous_format).resolve_neg()
-    if tensor.is_contiguous():
-        return tensor
-    if event_dims == 0:
-        return tensor
-    strides = tensor.stride()[tensor.dim() - event_dims :]
-    expected = (tensor.shape[-1], 1)[2 - event_dims :]
-    return tensor if strides == expected else tensor.contiguous()
+    module = _load("_cpu")
+    return None if isinstance(module, ImportError) else module.signature(*arguments)
 
 
-_POOLED_BYTES = 1 << 18
+def has_variable(name: str) -> bool:
+    """Whether there may be an environment variable: os.environ takes ten times as long to say no."""
+    module = _load("_cpu")
+    return isinstance(module, ImportError) or module.has_variable(name)
 
 
-def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """An uninitialised tensor on the CPU, float32 or float64.
-
-    The memory of a large one comes from a pool of the compiled module and goes back there when the tensor is
-    freed, so that the next call does not fault in its pages again (csrc/common/buffer_pool.h).
+def empty(like: Tensor, *sizes: int) -> Tensor:
+    """An uninitialised tensor on the CPU with the dtype of another, by the compiled module: twice as fast as torch
+    for small ones, and large ones need not fault in their pages again (csrc/common/buffer_pool.h).
     """
-    if math.prod(shape) * dtype.itemsize < _POOLED_BYTES:
-        return torch.empty(shape, dtype=dtype, device="cpu")
-    module = cpu()
-    return torch.from_numpy((module.empty_float32 if dtype == torch.float32 else module.empty_float64)(shape))
+    return cpu().empty(like, *sizes)
 
 
-def empty_like(tensor: Tensor) -> Tensor:
-    """The same, without gaps, of the shape and dtype of a tensor: three times quicker than to pass a shape."""
-    if tensor.nbytes >= _POOLED_BYTES:
-        return empty(tensor.shape, tensor.dtype)
-    if tensor.is_contiguous():
-        return torch.empty_like(tensor)
-    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
-
-
-def address(tensor: Tensor | None) -> int:
-    """Address of the first element; 0 for None."""
-    return 0 if tensor is None else tensor.data_ptr()
-
-
-def batched_address(tensor: Tensor | None, event_dims: int) -> tuple[int, int]:
-    """Address and stride of the batch, 0 where the batch shares one row: Batched<T> in csrc/common/batched.h."""
-    if tensor is None:
-        return 0, 0
-    return tensor.data_ptr(), tensor.stride(0) if tensor.dim() > event_dims else 0
+def empty_like(tensors: Sequence[Tensor | None], wanted: Sequence[bool]) -> Gradients:
+    """The same, shaped as tensors are, without gaps; None where not wanted."""
+    return cpu().empty_like(tensors, wanted)

@@ -13,7 +13,9 @@ from causalvae_fast.ops._checks import (
     check_matrix,
     check_shape,
     check_tensors,
+    remembered,
 )
+from causalvae_fast.ops._fused import FusedOp
 from causalvae_fast.ops.ancestral_sample.autograd import linear_op, mlp_ops, quadratic_op
 
 
@@ -69,6 +71,23 @@ def ancestral_sample(
     >>> ancestral_sample(torch.tensor([[1.0, 0.5]]), jac=A, do_mask=first, do_values=torch.full((2,), 3.0))
     tensor([[3.0000, 6.5000]])
     """
+    op = _checked(noise, jac, quadratic, offset, do_mask, do_values)
+    if offset is None:
+        offset = noise.new_zeros(noise.shape[1])
+    coefficients = (jac,) if quadratic is None else (jac, quadratic)
+    return op(noise, *coefficients, offset, *_intervention(noise, do_mask, do_values), backend=backend)
+
+
+@remembered
+def _checked(
+    noise: Tensor,
+    jac: Tensor,
+    quadratic: Tensor | None,
+    offset: Tensor | None,
+    do_mask: Tensor | None,
+    do_values: Tensor | None,
+) -> FusedOp:
+    """The op for arguments that are valid."""
     check_both_or_neither(do_mask=do_mask, do_values=do_values)
     given = {"noise": noise, "jac": jac, "quadratic": quadratic, "offset": offset, "do_values": do_values}
     required = ("noise", "jac")
@@ -77,14 +96,10 @@ def ancestral_sample(
     check_shape("jac", jac, (batch, d, d), (d, d))
     if quadratic is not None:
         check_shape("quadratic", quadratic, tuple(jac.shape))
-    if offset is None:
-        offset = noise.new_zeros(d)
-    check_shape("offset", offset, (d,))
-    do_mask, do_values = _intervention(noise, do_mask, do_values)
-
-    if quadratic is None:
-        return linear_op(noise, jac, offset, do_mask, do_values, backend=backend)
-    return quadratic_op(noise, jac, quadratic, offset, do_mask, do_values, backend=backend)
+    if offset is not None:
+        check_shape("offset", offset, (d,))
+    _check_intervention(noise, do_mask, do_values)
+    return linear_op if quadratic is None else quadratic_op
 
 
 @in_float32
@@ -143,6 +158,26 @@ def mlp_ancestral_sample(
     >>> mlp_ancestral_sample(torch.tensor([[1.0, 0.5]]), w_in, b_in, w_out, b_out, activation="leaky_relu")
     tensor([[1.0000, 2.5000]])
     """
+    op = _mlp_checked(noise, w_in, b_in, w_out, b_out, edges, activation, do_mask, do_values)
+    if edges is None:
+        edges = noise.new_ones(noise.shape[1], noise.shape[1])
+    intervention = _intervention(noise, do_mask, do_values)
+    return op(noise, w_in, b_in, w_out, b_out, edges, *intervention, backend=backend)
+
+
+@remembered
+def _mlp_checked(
+    noise: Tensor,
+    w_in: Tensor,
+    b_in: Tensor,
+    w_out: Tensor,
+    b_out: Tensor,
+    edges: Tensor | None,
+    activation: str,
+    do_mask: Tensor | None,
+    do_values: Tensor | None,
+) -> FusedOp:
+    """The op for arguments that are valid."""
     check_choice("activation", activation, mlp_ops)
     check_both_or_neither(do_mask=do_mask, do_values=do_values)
     given = {"noise": noise, "w_in": w_in, "b_in": b_in, "w_out": w_out, "b_out": b_out}
@@ -155,19 +190,23 @@ def mlp_ancestral_sample(
     check_shape("b_in", b_in, (d, hidden))
     check_shape("w_out", w_out, (d, hidden))
     check_shape("b_out", b_out, (d,))
-    if edges is None:
-        edges = noise.new_ones(d, d)
-    check_shape("edges", edges, (d, d))
-    do_mask, do_values = _intervention(noise, do_mask, do_values)
-    return mlp_ops[activation](noise, w_in, b_in, w_out, b_out, edges, do_mask, do_values, backend=backend)
+    if edges is not None:
+        check_shape("edges", edges, (d, d))
+    _check_intervention(noise, do_mask, do_values)
+    return mlp_ops[activation]
+
+
+def _check_intervention(noise: Tensor, do_mask: Tensor | None, do_values: Tensor | None) -> None:
+    if do_mask is None or do_values is None:
+        return
+    check_mask("do_mask", do_mask, "noise", noise)
+    check_shape("do_mask", do_mask, tuple(noise.shape), tuple(noise.shape[1:]))
+    check_shape("do_values", do_values, tuple(noise.shape), tuple(noise.shape[1:]))
 
 
 def _intervention(noise: Tensor, do_mask: Tensor | None, do_values: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The two, valid, or those of no intervention."""
-    batch, d = noise.shape
+    """The two, or those of no intervention."""
     if do_mask is None or do_values is None:
-        do_mask, do_values = torch.zeros(d, dtype=torch.bool, device=noise.device), noise.new_zeros(d)
-    check_mask("do_mask", do_mask, "noise", noise)
-    check_shape("do_mask", do_mask, (batch, d), (d,))
-    check_shape("do_values", do_values, (batch, d), (d,))
+        d = noise.shape[1]
+        return torch.zeros(d, dtype=torch.bool, device=noise.device), noise.new_zeros(d)
     return do_mask, do_values

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from causalvae_fast.ops import _native
-from causalvae_fast.ops._native import address, batched_address, empty_like, without_gaps
 from causalvae_fast.ops._outputs import Gradients, Tensors
 
 
@@ -74,25 +73,9 @@ def _forward(
     do_values: Tensor,
     isa: str,
 ) -> tuple[Tensor]:
-    noise, jac, offset = without_gaps(noise, 1), without_gaps(jac, 2), without_gaps(offset, 1)
-    quadratic = None if quadratic is None else without_gaps(quadratic, 2)
-    do_mask, do_values = without_gaps(do_mask, 1), without_gaps(do_values, 1)
-    z = empty_like(noise)
-    module = _native.cpu()
-    kernel = module.ancestral_sample_float32 if noise.dtype == torch.float32 else module.ancestral_sample_float64
-    kernel(
-        *noise.shape,
-        batched_address(jac, 2),
-        batched_address(quadratic, 2),
-        jac.dim() == 2,
-        batched_address(do_mask, 1),
-        batched_address(noise, 1),
-        offset.data_ptr(),
-        batched_address(do_values, 1),
-        z.data_ptr(),
-        torch.get_num_threads(),
-        isa,
-    )
+    z = _native.empty(noise, *noise.shape)
+    inputs = noise, jac, quadratic, offset, do_mask, do_values
+    _native.cpu().ancestral_sample(*inputs, z, torch.get_num_threads(), isa)
     return (z,)
 
 
@@ -109,29 +92,9 @@ def _backward(
     isa: str,
 ) -> Gradients:
     """Of noise, jac, quadratic, offset, do_mask (None) and do_values."""
-    shaped = (noise, jac, quadratic, offset, None, do_values)
-    gradients = [empty_like(t) if w and t is not None else None for t, w in zip(shaped, wanted, strict=True)]
-    grad_noise, grad_jac, grad_quadratic, grad_offset, _, grad_values = gradients
-    upstream, z = without_gaps(upstream, 1), without_gaps(z, 1)
-    jac, do_mask = without_gaps(jac, 2), without_gaps(do_mask, 1)
-    quadratic = None if quadratic is None else without_gaps(quadratic, 2)
-    module = _native.cpu()
-    kernel = (
-        module.ancestral_sample_backward_float32
-        if z.dtype == torch.float32
-        else module.ancestral_sample_backward_float64
-    )
-    kernel(
-        *z.shape,
-        batched_address(jac, 2),
-        batched_address(quadratic, 2),
-        jac.dim() == 2,
-        batched_address(do_mask, 1),
-        batched_address(z, 1),
-        batched_address(upstream, 1),
-        do_values.dim() == 1,
-        *map(address, (grad_noise, grad_jac, grad_quadratic, grad_offset, grad_values)),
-        torch.get_num_threads(),
-        isa,
+    gradients = _native.empty_like((noise, jac, quadratic, offset, None, do_values), wanted)
+    differentiable = [gradients[k] for k in (0, 1, 2, 3, 5)]  # all but that of do_mask
+    _native.cpu().ancestral_sample_backward(
+        jac, quadratic, do_mask, do_values, z, upstream, *differentiable, torch.get_num_threads(), isa
     )
     return gradients

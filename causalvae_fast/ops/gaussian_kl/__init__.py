@@ -12,7 +12,9 @@ from causalvae_fast.ops._checks import (
     check_positive_definite,
     check_shape,
     check_tensors,
+    remembered,
 )
+from causalvae_fast.ops._fused import FusedOp
 from causalvae_fast.ops.gaussian_kl.autograd import gaussian_kl_ops
 
 
@@ -66,6 +68,32 @@ def gaussian_kl(
     >>> gaussian_kl(torch.ones(1, 2), torch.zeros(2), scale_tril_q=I.expand(1, 2, 2), covariance_matrix_p=I)
     tensor([1.])
     """
+    op = _checked(loc_q, loc_p, scale_tril_q, covariance_matrix_q, scale_tril_p, covariance_matrix_p)
+    matrix_q = scale_tril_q if scale_tril_q is not None else covariance_matrix_q
+    matrix_p = scale_tril_p if scale_tril_p is not None else covariance_matrix_p
+    assert matrix_q is not None
+    assert matrix_p is not None
+    if validate_args:
+        for name, factor in {"scale_tril_q": scale_tril_q, "scale_tril_p": scale_tril_p}.items():
+            if factor is not None:
+                check_positive(name, factor.diagonal(dim1=-2, dim2=-1))
+        covariances = {"covariance_matrix_q": covariance_matrix_q, "covariance_matrix_p": covariance_matrix_p}
+        for name, matrix in covariances.items():
+            if matrix is not None:
+                check_positive_definite(name, matrix)
+    return op(loc_q, loc_p, matrix_q, matrix_p, backend=backend)
+
+
+@remembered
+def _checked(
+    loc_q: Tensor,
+    loc_p: Tensor,
+    scale_tril_q: Tensor | None,
+    covariance_matrix_q: Tensor | None,
+    scale_tril_p: Tensor | None,
+    covariance_matrix_p: Tensor | None,
+) -> FusedOp:
+    """The op for arguments that are valid."""
     check_one_of(scale_tril_q=scale_tril_q, covariance_matrix_q=covariance_matrix_q)
     check_one_of(scale_tril_p=scale_tril_p, covariance_matrix_p=covariance_matrix_p)
     given_q = "scale_tril" if scale_tril_q is not None else "covariance_matrix"
@@ -80,11 +108,4 @@ def gaussian_kl(
     check_shape("loc_p", loc_p, (batch, d), (d,))
     check_shape(f"{given_q}_q", matrix_q, (batch, d, d))
     check_shape(f"{given_p}_p", matrix_p, (batch, d, d), (d, d))
-    if validate_args:
-        for name, matrix in matrices.items():
-            if name.startswith("scale_tril"):
-                check_positive(name, matrix.diagonal(dim1=-2, dim2=-1))
-            else:
-                check_positive_definite(name, matrix)
-
-    return gaussian_kl_ops[given_q, given_p](loc_q, loc_p, matrix_q, matrix_p, backend=backend)
+    return gaussian_kl_ops[given_q, given_p]

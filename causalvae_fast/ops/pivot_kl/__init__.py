@@ -5,7 +5,15 @@ from __future__ import annotations
 from torch import Tensor
 
 from causalvae_fast.ops._autocast import in_float32
-from causalvae_fast.ops._checks import check_matrix, check_one_of, check_shape, check_tensors
+from causalvae_fast.ops._checks import (
+    check_choice,
+    check_matrix,
+    check_one_of,
+    check_shape,
+    check_tensors,
+    remembered,
+)
+from causalvae_fast.ops._fused import FusedOp
 from causalvae_fast.ops.pivot_kl.autograd import pivot_kl_ops
 from causalvae_fast.ops.pivot_kl.cpu import REDUCTIONS
 
@@ -64,9 +72,25 @@ def pivot_kl(
     >>> pivot_kl(A, torch.zeros(2, 2), torch.zeros(2), **q, reduce="min")
     (tensor([0.]), tensor([1]))
     """
+    op = _checked(jac, offset, log_sigma, loc, scale, scale_tril, reduce)
+    factor = scale if scale is not None else scale_tril
+    assert factor is not None
+    return op(jac, offset, log_sigma, loc, factor, backend=backend)
+
+
+@remembered
+def _checked(
+    jac: Tensor,
+    offset: Tensor,
+    log_sigma: Tensor,
+    loc: Tensor,
+    scale: Tensor | None,
+    scale_tril: Tensor | None,
+    reduce: str,
+) -> FusedOp:
+    """The op for arguments that are valid."""
     check_one_of(scale=scale, scale_tril=scale_tril)
-    if reduce not in REDUCTIONS:
-        raise ValueError(f"reduce must be one of {', '.join(REDUCTIONS)}, got {reduce!r}")
+    check_choice("reduce", reduce, REDUCTIONS)
     factor, name = (scale, "scale") if scale is not None else (scale_tril, "scale_tril")
     assert factor is not None
     check_tensors({"loc": loc, "jac": jac, "offset": offset, "log_sigma": log_sigma, name: factor})
@@ -76,5 +100,4 @@ def pivot_kl(
     check_shape("offset", offset, (jac.shape[0], d))
     check_shape("log_sigma", log_sigma, (d,))
     check_shape(name, factor, (batch, d) if scale is not None else (batch, d, d))
-
-    return pivot_kl_ops[reduce](jac, offset, log_sigma, loc, factor, backend=backend)
+    return pivot_kl_ops[reduce]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from causalvae_fast.ops import _native
-from causalvae_fast.ops._native import address, batched_address, empty_like, without_gaps
+from causalvae_fast.ops._outputs import Gradients
 
 REDUCTIONS = ("none", "min", "logsumexp")  # the kernels know them by their places
 
@@ -19,7 +19,7 @@ class PivotKL(NamedTuple):
 
     value: Tensor  # (B, K) without a reduction, otherwise (B,)
     closest: Tensor | None  # (B,), int64, for "min": which pivot
-    gradients: list[Tensor | None]  # shaped as the inputs
+    gradients: Gradients  # shaped as the inputs
 
 
 def pivot_kl_cpu(
@@ -37,44 +37,14 @@ def pivot_kl_cpu(
     isa: str = "",  # the best one by default
 ) -> PivotKL:
     """The divergences, reduced; or, where there is an upstream gradient, the gradients asked for."""
-    (batch, d), pivots = loc.shape, len(jac)
-    full = factor.dim() == 3
-    jac = without_gaps(jac, 2)
-    offset = without_gaps(offset, 1)
-    log_sigma = without_gaps(log_sigma, 1)
-    loc = without_gaps(loc, 1)
-    factor = without_gaps(factor, 2 if full else 1)
-    backward = upstream is not None
-    if upstream is not None:
-        upstream = without_gaps(upstream, 1 if reduce == "none" else 0)
-
-    inputs = (jac, offset, log_sigma, loc, factor)
-    if not backward:
-        value = torch.empty((batch, pivots) if reduce == "none" else (batch,), dtype=loc.dtype, device="cpu")
-        index = torch.empty(batch, dtype=torch.int64, device="cpu") if reduce == "min" else None
-    elif reduce == "none":
-        value = torch.empty(0, dtype=loc.dtype, device="cpu")
-    assert value is not None
-    value = value.contiguous()
-    index = None if index is None else index.contiguous()
-    grads = [empty_like(t) if w else None for t, w in zip(inputs, wanted, strict=True)]
-    kernel = _native.cpu().pivot_kl_float32 if loc.dtype == torch.float32 else _native.cpu().pivot_kl_float64
-    kernel(
-        batch,
-        pivots,
-        d,
-        batched_address(jac, 2),
-        batched_address(offset, 1),
-        log_sigma.data_ptr(),
-        batched_address(loc, 1),
-        batched_address(None if full else factor, 1),
-        batched_address(factor if full else None, 2),
-        REDUCTIONS.index(reduce),
-        batched_address(upstream, 1 if reduce == "none" else 0),
-        value.data_ptr(),
-        address(index),
-        *map(address, grads),
-        torch.get_num_threads(),
-        isa,
-    )
-    return PivotKL(value, index, grads)
+    if upstream is None:
+        value = _native.empty(loc, loc.shape[0], *(jac.shape[:1] if reduce == "none" else ()))
+        index = loc.new_empty(loc.shape[0], dtype=torch.int64) if reduce == "min" else None
+    else:  # these are read, where there is a reduction
+        value = _native.empty(loc, 0) if value is None else value.contiguous()
+        index = None if index is None else index.contiguous()
+    inputs = jac, offset, log_sigma, loc, factor
+    gradients = _native.empty_like(inputs, wanted)
+    reduction = REDUCTIONS.index(reduce)
+    _native.cpu().pivot_kl(*inputs, reduction, upstream, value, index, *gradients, torch.get_num_threads(), isa)
+    return PivotKL(value, index, gradients)

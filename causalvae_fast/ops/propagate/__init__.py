@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from causalvae_fast.ops._autocast import in_float32
-from causalvae_fast.ops._checks import check_shape, check_square, check_tensors
+from causalvae_fast.ops._checks import check_shape, check_square, check_tensors, remembered
 from causalvae_fast.ops.propagate.autograd import propagate_op
 
 
@@ -53,12 +53,18 @@ def propagate(
     tensor([[1., 0.],
             [2., 1.]])
     """
+    expanded = _checked(jac, offset, log_sigma)
+    loc, scale_tril = propagate_op(jac, offset, log_sigma, backend=backend)
+    return loc, scale_tril if expanded is None else scale_tril.expand(expanded)
+
+
+@remembered
+def _checked(jac: Tensor, offset: Tensor, log_sigma: Tensor) -> tuple[int, int, int] | None:
+    """The shape to which scale_tril is expanded, if it is."""
     check_tensors({"jac": jac, "offset": offset, "log_sigma": log_sigma})
     batch, d = check_square("jac", jac)
     if batch is None and offset.dim() == 2:
         batch = offset.shape[0]
     check_shape("offset", offset, (d,), *(() if batch is None else ((batch, d),)))
     check_shape("log_sigma", log_sigma, (d,))
-
-    loc, scale_tril = propagate_op(jac, offset, log_sigma, backend=backend)
-    return loc, scale_tril if batch is None or jac.dim() == 3 else scale_tril.expand(batch, d, d)
+    return None if batch is None or jac.dim() == 3 else (batch, d, d)

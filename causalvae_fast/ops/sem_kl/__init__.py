@@ -12,7 +12,9 @@ from causalvae_fast.ops._checks import (
     check_reduction,
     check_shape,
     check_tensors,
+    remembered,
 )
+from causalvae_fast.ops._fused import FusedOp
 from causalvae_fast.ops._packed import packed_size
 from causalvae_fast.ops.sem_kl.autograd import sem_kl_ops
 
@@ -71,6 +73,26 @@ def sem_kl(
     >>> kl  # 1/2 |W|_F^2 - 1
     tensor([2.])
     """
+    op = _checked(jac, offset, log_sigma, loc, scale, scale_tril, reduction)
+    factor = scale if scale is not None else scale_tril
+    assert factor is not None
+    if validate_args:
+        name, positive = ("scale", scale) if scale is not None else ("scale_tril", _diagonal(factor, loc.shape[1]))
+        check_positive(name, positive)
+    return op.reduce((jac, offset, log_sigma, loc, factor), reduction, backend)
+
+
+@remembered
+def _checked(
+    jac: Tensor,
+    offset: Tensor,
+    log_sigma: Tensor,
+    loc: Tensor,
+    scale: Tensor | None,
+    scale_tril: Tensor | None,
+    reduction: str,
+) -> FusedOp:
+    """The op for arguments that are valid."""
     check_one_of(scale=scale, scale_tril=scale_tril)
     check_reduction(reduction)
     factor, name = (scale, "scale") if scale is not None else (scale_tril, "scale_tril")
@@ -86,11 +108,7 @@ def sem_kl(
         check_shape(name, factor, (batch, d))
     else:
         check_shape(name, factor, (batch, d, d), (batch, size))
-    if validate_args:
-        check_positive(name, factor if scale is not None else _diagonal(factor, d))
-
-    op = sem_kl_ops[packed_jac, packed_factor]
-    return op.reduce((jac, offset, log_sigma, loc, factor), reduction, backend)
+    return sem_kl_ops[packed_jac, packed_factor]
 
 
 def _is_packed(jac: Tensor, d: int) -> bool:

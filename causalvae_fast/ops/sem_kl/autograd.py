@@ -33,8 +33,7 @@ def _kernels(*, packed_jac: bool, packed_scale_tril: bool) -> Kernels:
     def reduced(inputs: Tensors, reduction: str, wanted: Sequence[bool]) -> tuple[Tensor, Gradients]:
         batch = inputs[3].shape[0]
         weight = 1.0 if reduction == "sum" else 1 / max(batch, 1)
-        _, gradients, total = kernel(*inputs, upstream=weight, wanted=wanted, wants_total=True)
-        assert total is not None
+        total, gradients = kernel(*inputs, weight=weight, wanted=wanted, wants_total=True)
         if batch == 0 and reduction == "mean":
             total.fill_(math.nan)  # like Tensor.mean
         return total, gradients

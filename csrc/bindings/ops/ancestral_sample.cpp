@@ -1,7 +1,5 @@
 #include "ops/ancestral_sample/ancestral_sample.h"
 
-#include <array>
-
 #include "bindings/arguments.h"
 #include "ops/ancestral_sample/mlp.h"
 
@@ -9,85 +7,80 @@ namespace cvf::bindings {
 namespace {
 
 template <class T>
-ancestral_sample::Equations<T> equations(int64_t batch, int64_t d, const StridedAddress& jac,
-                                         const StridedAddress& quadratic, bool shared_jac,
-                                         const StridedAddress& do_mask) {
-  return {.batch = batch,
-          .d = d,
-          .jac = batched<T>(jac),
-          .quadratic = batched<T>(quadratic),
-          .shared_jac = shared_jac,
-          .do_mask = batched<uint8_t>(do_mask)};
+ancestral_sample::Equations<T> equations(const Tensor& z, Tensor& jac, Tensor& quadratic, Tensor& do_mask) {
+  return {.batch = z.size(0),
+          .d = z.size(1),
+          .jac = jac.rows<T>(2),
+          .quadratic = quadratic.rows<T>(2),
+          .shared_jac = jac.dims() == 2,
+          .do_mask = do_mask.mask_rows(1)};
 }
 
-template <class T>
-void ancestral_sample_forward(int64_t batch, int64_t d, const StridedAddress& jac, const StridedAddress& quadratic,
-                              bool shared_jac, const StridedAddress& do_mask, const StridedAddress& noise,
-                              Address offset, const StridedAddress& do_values, Address z, int threads,
-                              const std::string& isa) {
-  const ancestral_sample::Forward<T> arguments{
-      .equations = equations<T>(batch, d, jac, quadratic, shared_jac, do_mask),
-      .noise = batched<T>(noise),
-      .offset = pointer<const T>(offset),
-      .do_values = batched<T>(do_values),
-      .z = pointer<T>(z),
-  };
-  const bool has_memory =
-      arguments.equations.jac && arguments.equations.do_mask && arguments.noise && offset && arguments.do_values && z;
-  if (batch > 0 && !has_memory) throw std::invalid_argument("a tensor has no memory");
-  const Isa chosen = isa_named(isa);
-  pybind11::gil_scoped_release release;
-  ancestral_sample::forward<T>(arguments, threads, chosen);
+void ancestral_sample_forward(Tensor noise, Tensor jac, Tensor quadratic, Tensor offset, Tensor do_mask,
+                              Tensor do_values, Tensor z, int threads, std::string_view isa) {
+  with_type_of(noise, [&]<class T>() {
+    const ancestral_sample::Forward<T> arguments{
+        .equations = equations<T>(z, jac, quadratic, do_mask),
+        .noise = noise.rows<T>(1),
+        .offset = offset.row<T>(),
+        .do_values = do_values.rows<T>(1),
+        .z = z.output<T>(),
+    };
+    const bool has_memory = arguments.equations.jac && arguments.equations.do_mask && arguments.noise &&
+                            arguments.offset && arguments.do_values && arguments.z;
+    if (arguments.equations.batch > 0 && !has_memory) throw std::invalid_argument("a tensor has no memory");
+    const Isa chosen = isa_named(isa);
+    const pybind11::gil_scoped_release release;
+    ancestral_sample::forward<T>(arguments, threads, chosen);
+  });
 }
 
-template <class T>
-void ancestral_sample_backward(int64_t batch, int64_t d, const StridedAddress& jac, const StridedAddress& quadratic,
-                               bool shared_jac, const StridedAddress& do_mask, const StridedAddress& z,
-                               const StridedAddress& upstream, bool shared_values, Address grad_noise, Address grad_jac,
-                               Address grad_quadratic, Address grad_offset, Address grad_values, int threads,
-                               const std::string& isa) {
-  const ancestral_sample::Backward<T> arguments{
-      .equations = equations<T>(batch, d, jac, quadratic, shared_jac, do_mask),
-      .z = batched<T>(z),
-      .upstream = batched<T>(upstream),
-      .shared_values = shared_values,
-      .grad_noise = pointer<T>(grad_noise),
-      .grad_jac = pointer<T>(grad_jac),
-      .grad_quadratic = pointer<T>(grad_quadratic),
-      .grad_offset = pointer<T>(grad_offset),
-      .grad_values = pointer<T>(grad_values),
-  };
-  const bool has_memory = arguments.equations.jac && arguments.equations.do_mask && arguments.z && arguments.upstream;
-  if (batch > 0 && !has_memory) throw std::invalid_argument("an input has no memory");
-  const Isa chosen = isa_named(isa);
-  pybind11::gil_scoped_release release;
-  ancestral_sample::backward<T>(arguments, threads, chosen);
+// The gradients that are wanted, shaped as the inputs.
+void ancestral_sample_backward(Tensor jac, Tensor quadratic, Tensor do_mask, Tensor do_values, Tensor z,
+                               Tensor upstream, Tensor grad_noise, Tensor grad_jac, Tensor grad_quadratic,
+                               Tensor grad_offset, Tensor grad_values, int threads, std::string_view isa) {
+  with_type_of(z, [&]<class T>() {
+    const ancestral_sample::Backward<T> arguments{
+        .equations = equations<T>(z, jac, quadratic, do_mask),
+        .z = z.rows<T>(1),
+        .upstream = upstream.rows<T>(1),
+        .shared_values = do_values.dims() == 1,
+        .grad_noise = grad_noise.output<T>(),
+        .grad_jac = grad_jac.output<T>(),
+        .grad_quadratic = grad_quadratic.output<T>(),
+        .grad_offset = grad_offset.output<T>(),
+        .grad_values = grad_values.output<T>(),
+    };
+    const bool has_memory = arguments.equations.jac && arguments.equations.do_mask && arguments.z && arguments.upstream;
+    if (arguments.equations.batch > 0 && !has_memory) throw std::invalid_argument("an input has no memory");
+    const Isa chosen = isa_named(isa);
+    const pybind11::gil_scoped_release release;
+    ancestral_sample::backward<T>(arguments, threads, chosen);
+  });
 }
 
-Activation activation_named(const std::string& name) {
+Activation activation_named(std::string_view name) {
   if (name == "tanh") return Activation::kTanh;
   if (name == "silu") return Activation::kSilu;
   if (name == "softplus") return Activation::kSoftplus;
   if (name == "leaky_relu") return Activation::kLeakyRelu;
-  throw std::invalid_argument("there is no activation '" + name + "'");
+  throw std::invalid_argument("there is no activation '" + std::string(name) + "'");
 }
 
 template <class T>
-ancestral_sample::mlp::Equations<T> mlp_equations(int64_t batch, int64_t d, int64_t hidden,
-                                                  const std::string& activation,
-                                                  const std::array<Address, 5>& parameters,
-                                                  const StridedAddress& do_mask) {
-  const auto& [w_in, b_in, w_out, b_out, edges] = parameters;
-  return {.batch = batch,
-          .d = d,
-          .hidden = hidden,
+ancestral_sample::mlp::Equations<T> mlp_equations(const Tensor& z, std::string_view activation, Tensor& w_in,
+                                                  Tensor& b_in, Tensor& w_out, Tensor& b_out, Tensor& edges,
+                                                  Tensor& do_mask) {
+  return {.batch = z.size(0),
+          .d = z.size(1),
+          .hidden = w_in.size(1),
           .activation = activation_named(activation),
-          .w_in = pointer<const T>(w_in),
-          .b_in = pointer<const T>(b_in),
-          .w_out = pointer<const T>(w_out),
-          .b_out = pointer<const T>(b_out),
-          .edges = pointer<const T>(edges),
-          .do_mask = batched<uint8_t>(do_mask)};
+          .w_in = w_in.row<T>(),
+          .b_in = b_in.row<T>(),
+          .w_out = w_out.row<T>(),
+          .b_out = b_out.row<T>(),
+          .edges = edges.row<T>(),
+          .do_mask = do_mask.mask_rows(1)};
 }
 
 // Without a batch, parameters are read too.
@@ -96,61 +89,59 @@ bool have_memory(const ancestral_sample::mlp::Equations<T>& e) {
   return e.w_in && e.b_in && e.w_out && e.b_out && e.edges && (e.batch == 0 || e.do_mask);
 }
 
-template <class T>
-void mlp_ancestral_sample_forward(int64_t batch, int64_t d, int64_t hidden, const std::string& activation,
-                                  const std::array<Address, 5>& parameters, const StridedAddress& do_mask,
-                                  const StridedAddress& noise, const StridedAddress& do_values, Address z, int threads,
-                                  const std::string& isa) {
-  const ancestral_sample::mlp::Forward<T> arguments{
-      .equations = mlp_equations<T>(batch, d, hidden, activation, parameters, do_mask),
-      .noise = batched<T>(noise),
-      .do_values = batched<T>(do_values),
-      .z = pointer<T>(z),
-  };
-  const bool of_samples = batch == 0 || (arguments.noise && arguments.do_values && z);
-  if (!have_memory(arguments.equations) || !of_samples) throw std::invalid_argument("a tensor has no memory");
-  const Isa chosen = isa_named(isa);
-  pybind11::gil_scoped_release release;
-  ancestral_sample::mlp::forward<T>(arguments, threads, chosen);
+void mlp_ancestral_sample_forward(std::string_view activation, Tensor noise, Tensor w_in, Tensor b_in, Tensor w_out,
+                                  Tensor b_out, Tensor edges, Tensor do_mask, Tensor do_values, Tensor z, int threads,
+                                  std::string_view isa) {
+  with_type_of(noise, [&]<class T>() {
+    const ancestral_sample::mlp::Forward<T> arguments{
+        .equations = mlp_equations<T>(z, activation, w_in, b_in, w_out, b_out, edges, do_mask),
+        .noise = noise.rows<T>(1),
+        .do_values = do_values.rows<T>(1),
+        .z = z.output<T>(),
+    };
+    const bool of_samples = arguments.equations.batch == 0 || (arguments.noise && arguments.do_values && arguments.z);
+    if (!have_memory(arguments.equations) || !of_samples) throw std::invalid_argument("a tensor has no memory");
+    const Isa chosen = isa_named(isa);
+    const pybind11::gil_scoped_release release;
+    ancestral_sample::mlp::forward<T>(arguments, threads, chosen);
+  });
 }
 
-// `gradients` are those of noise, w_in, b_in, w_out, b_out, edges and do_values.
-template <class T>
-void mlp_ancestral_sample_backward(int64_t batch, int64_t d, int64_t hidden, const std::string& activation,
-                                   const std::array<Address, 5>& parameters, const StridedAddress& do_mask,
-                                   const StridedAddress& z, const StridedAddress& upstream, bool shared_values,
-                                   const std::array<Address, 7>& gradients, int threads, const std::string& isa) {
-  const ancestral_sample::mlp::Backward<T> arguments{
-      .equations = mlp_equations<T>(batch, d, hidden, activation, parameters, do_mask),
-      .z = batched<T>(z),
-      .upstream = batched<T>(upstream),
-      .shared_values = shared_values,
-      .grad_noise = pointer<T>(gradients[0]),
-      .grad_w_in = pointer<T>(gradients[1]),
-      .grad_b_in = pointer<T>(gradients[2]),
-      .grad_w_out = pointer<T>(gradients[3]),
-      .grad_b_out = pointer<T>(gradients[4]),
-      .grad_edges = pointer<T>(gradients[5]),
-      .grad_values = pointer<T>(gradients[6]),
-  };
-  const bool of_samples = batch == 0 || (arguments.z && arguments.upstream);
-  if (!have_memory(arguments.equations) || !of_samples) throw std::invalid_argument("an input has no memory");
-  const Isa chosen = isa_named(isa);
-  pybind11::gil_scoped_release release;
-  ancestral_sample::mlp::backward<T>(arguments, threads, chosen);
+// The gradients that are wanted, shaped as the inputs.
+void mlp_ancestral_sample_backward(std::string_view activation, Tensor w_in, Tensor b_in, Tensor w_out, Tensor b_out,
+                                   Tensor edges, Tensor do_mask, Tensor do_values, Tensor z, Tensor upstream,
+                                   Tensor grad_noise, Tensor grad_w_in, Tensor grad_b_in, Tensor grad_w_out,
+                                   Tensor grad_b_out, Tensor grad_edges, Tensor grad_values, int threads,
+                                   std::string_view isa) {
+  with_type_of(z, [&]<class T>() {
+    const ancestral_sample::mlp::Backward<T> arguments{
+        .equations = mlp_equations<T>(z, activation, w_in, b_in, w_out, b_out, edges, do_mask),
+        .z = z.rows<T>(1),
+        .upstream = upstream.rows<T>(1),
+        .shared_values = do_values.dims() == 1,
+        .grad_noise = grad_noise.output<T>(),
+        .grad_w_in = grad_w_in.output<T>(),
+        .grad_b_in = grad_b_in.output<T>(),
+        .grad_w_out = grad_w_out.output<T>(),
+        .grad_b_out = grad_b_out.output<T>(),
+        .grad_edges = grad_edges.output<T>(),
+        .grad_values = grad_values.output<T>(),
+    };
+    const bool of_samples = arguments.equations.batch == 0 || (arguments.z && arguments.upstream);
+    if (!have_memory(arguments.equations) || !of_samples) throw std::invalid_argument("an input has no memory");
+    const Isa chosen = isa_named(isa);
+    const pybind11::gil_scoped_release release;
+    ancestral_sample::mlp::backward<T>(arguments, threads, chosen);
+  });
 }
 
 }  // namespace
 
 void bind_ancestral_sample(pybind11::module_& module) {
-  module.def("ancestral_sample_float32", &ancestral_sample_forward<float>);
-  module.def("ancestral_sample_float64", &ancestral_sample_forward<double>);
-  module.def("ancestral_sample_backward_float32", &ancestral_sample_backward<float>);
-  module.def("ancestral_sample_backward_float64", &ancestral_sample_backward<double>);
-  module.def("mlp_ancestral_sample_float32", &mlp_ancestral_sample_forward<float>);
-  module.def("mlp_ancestral_sample_float64", &mlp_ancestral_sample_forward<double>);
-  module.def("mlp_ancestral_sample_backward_float32", &mlp_ancestral_sample_backward<float>);
-  module.def("mlp_ancestral_sample_backward_float64", &mlp_ancestral_sample_backward<double>);
+  define<&ancestral_sample_forward>(module, "ancestral_sample");
+  define<&ancestral_sample_backward>(module, "ancestral_sample_backward");
+  define<&mlp_ancestral_sample_forward>(module, "mlp_ancestral_sample");
+  define<&mlp_ancestral_sample_backward>(module, "mlp_ancestral_sample_backward");
 }
 
 }  // namespace cvf::bindings

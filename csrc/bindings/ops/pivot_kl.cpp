@@ -5,47 +5,47 @@
 namespace cvf::bindings {
 namespace {
 
-template <class T>
-void pivot_kl(int64_t batch, int64_t pivots, int64_t d, const StridedAddress& jac, const StridedAddress& offset,
-              Address log_sigma, const StridedAddress& loc, const StridedAddress& scale,
-              const StridedAddress& scale_tril, int reduction, const StridedAddress& upstream, Address value,
-              Address index, Address grad_jac, Address grad_offset, Address grad_log_sigma, Address grad_loc,
-              Address grad_factor, int threads, const std::string& isa) {
-  const bool full = std::get<0>(scale_tril) != 0;
-  const cvf::pivot_kl::Arguments<T> arguments{
-      .batch = batch,
-      .pivots = pivots,
-      .d = d,
-      .jac = batched<T>(jac),
-      .offset = batched<T>(offset),
-      .log_sigma = pointer<const T>(log_sigma),
-      .loc = batched<T>(loc),
-      .scale = batched<T>(scale),
-      .scale_tril = batched<T>(scale_tril),
-      .reduction = static_cast<cvf::pivot_kl::Reduction>(reduction),
-      .upstream = batched<T>(upstream),
-      .value = pointer<T>(value),
-      .index = pointer<int64_t>(index),
-      .grad_jac = pointer<T>(grad_jac),
-      .grad_offset = pointer<T>(grad_offset),
-      .grad_log_sigma = pointer<T>(grad_log_sigma),
-      .grad_loc = pointer<T>(grad_loc),
-      .grad_scale = full ? nullptr : pointer<T>(grad_factor),
-      .grad_scale_tril = full ? pointer<T>(grad_factor) : nullptr,
-  };
-  const bool shared = arguments.jac && arguments.offset && arguments.log_sigma;
-  const bool has_memory = shared && arguments.loc && (arguments.scale || arguments.scale_tril);
-  if (!shared || (batch > 0 && !has_memory)) throw std::invalid_argument("an input has no memory");
-  const Isa chosen = isa_named(isa);
-  pybind11::gil_scoped_release release;
-  cvf::pivot_kl::run<T>(arguments, threads, chosen);
+// With a tensor `upstream`, the gradients that are wanted, shaped as the inputs; `value` and `index` are then read.
+void pivot_kl(Tensor jac, Tensor offset, Tensor log_sigma, Tensor loc, Tensor factor, int reduction, Tensor upstream,
+              Tensor value, Tensor index, Tensor grad_jac, Tensor grad_offset, Tensor grad_log_sigma, Tensor grad_loc,
+              Tensor grad_factor, int threads, std::string_view isa) {
+  with_type_of(loc, [&]<class T>() {
+    using cvf::pivot_kl::Reduction;
+    const auto reduced = static_cast<Reduction>(reduction);
+    const bool full = factor.dims() == 3;
+    const Batched<T> factors = factor.rows<T>(full ? 2 : 1);
+    const cvf::pivot_kl::Arguments<T> arguments{
+        .batch = loc.size(0),
+        .pivots = jac.size(0),
+        .d = loc.size(1),
+        .jac = jac.rows<T>(2),
+        .offset = offset.rows<T>(1),
+        .log_sigma = log_sigma.row<T>(),
+        .loc = loc.rows<T>(1),
+        .scale = full ? Batched<T>{} : factors,
+        .scale_tril = full ? factors : Batched<T>{},
+        .reduction = reduced,
+        .upstream = upstream.rows<T>(reduced == Reduction::kNone ? 1 : 0),
+        .value = value.output<T>(),
+        .index = index.output<int64_t>(),
+        .grad_jac = grad_jac.output<T>(),
+        .grad_offset = grad_offset.output<T>(),
+        .grad_log_sigma = grad_log_sigma.output<T>(),
+        .grad_loc = grad_loc.output<T>(),
+        .grad_scale = full ? nullptr : grad_factor.output<T>(),
+        .grad_scale_tril = full ? grad_factor.output<T>() : nullptr,
+    };
+    const bool shared = arguments.jac && arguments.offset && arguments.log_sigma;
+    const bool has_memory = shared && arguments.loc && factors;
+    if (!shared || (arguments.batch > 0 && !has_memory)) throw std::invalid_argument("an input has no memory");
+    const Isa chosen = isa_named(isa);
+    const pybind11::gil_scoped_release release;
+    cvf::pivot_kl::run<T>(arguments, threads, chosen);
+  });
 }
 
 }  // namespace
 
-void bind_pivot_kl(pybind11::module_& module) {
-  module.def("pivot_kl_float32", &pivot_kl<float>);
-  module.def("pivot_kl_float64", &pivot_kl<double>);
-}
+void bind_pivot_kl(pybind11::module_& module) { define<&pivot_kl>(module, "pivot_kl"); }
 
 }  // namespace cvf::bindings

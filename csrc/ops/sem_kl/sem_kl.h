@@ -34,7 +34,7 @@ struct Arguments {
   bool shared_offset = false;
 
   T* value = nullptr;            // (B,)
-  T* total = nullptr;            // one number: sum_b upstream_b KL_b, whose gradients the others are; needs `value`
+  T* total = nullptr;            // one number: sum_b upstream_b KL_b, whose gradients the others are
   T* grad_jac = nullptr;         // like jac
   T* grad_offset = nullptr;      // like offset
   T* grad_log_sigma = nullptr;   // (d,)
