@@ -80,7 +80,7 @@ def choose_backend(op: str, requested: str | None, device_type: str) -> str:
     if name is None:
         source, name = "use_backend", _scope.name
     if name is None:
-        source, name = _SOURCE, (os.environ.get(VARIABLE) or None) if _native.has_variable(VARIABLE) else None
+        source, name = _SOURCE, _from_environment()
     if name is None:
         return _default(device_type)
     _check_known(name, source)
@@ -91,6 +91,17 @@ def choose_backend(op: str, requested: str | None, device_type: str) -> str:
             raise ValueError(f"{source}: 'cpu' takes tensors on the CPU, but they are on {device_type}")
         _native.cpu()
     return name
+
+
+# os.environ takes a microsecond to say that there is no such variable, the dictionary in it a tenth of that.
+_environment: dict[object, object] | None = getattr(os.environ, "_data", None)
+_KEY: object = os.environ.encodekey(VARIABLE)
+
+
+def _from_environment() -> str | None:
+    if _environment is not None and _KEY not in _environment:
+        return None
+    return os.environ.get(VARIABLE) or None
 
 
 def _check_known(name: str, source: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Mapping
-from typing import ParamSpec, TypeVar
+from typing import Generic, NamedTuple, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,23 +18,30 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def remembered(check: Callable[P, R]) -> Callable[P, R]:
+class Checked(NamedTuple, Generic[R]):
+    """What checks gave."""
+
+    result: R
+    ordinary: bool  # nothing of PyTorch but autograd has to see the call, and tensors are on the CPU
+
+
+def remembered(check: Callable[P, R]) -> Callable[P, Checked[R]]:
     """Decorator of an op's checks: arguments like others that passed are not checked again.
 
-    Alike are those with the same `_native.signature`: dtypes and shapes of tensors, strings, and which are None.
-    The result must not depend on anything else. Arguments are given by position.
+    Alike are those of ordinary calls with the same `_native.signature`: dtypes and shapes of tensors, strings, and
+    which are None. The result must not depend on anything else. Arguments are given by position.
     """
-    passed: dict[bytes, R] = {}
+    passed: dict[bytes, Checked[R]] = {}
 
     @functools.wraps(check)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        signature = None if torch.compiler.is_compiling() else _native.signature(args)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> Checked[R]:
+        signature = _native.signature(args)
         if signature is None:
-            return check(*args, **kwargs)
+            return Checked(check(*args, **kwargs), False)
         try:
             return passed[signature]
         except KeyError:
-            result = check(*args, **kwargs)
+            result = Checked(check(*args, **kwargs), True)
         if len(passed) >= _MOST_REMEMBERED:
             passed.clear()
         passed[signature] = result

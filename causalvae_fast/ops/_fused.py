@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd import Function, forward_ad
 from torch.nn import Parameter
 
+from causalvae_fast.ops import _native
 from causalvae_fast.ops._backend import choose_backend, register
 from causalvae_fast.ops._functorch import Rules, functorch_functions
 from causalvae_fast.ops._outputs import Gradients, Tensors, as_tuple, filled, one_or_all, shaped, where_wanted
@@ -70,13 +71,19 @@ class FusedOp:
         self.inputs = len(inspect.signature(reference).parameters)
         self._register()
         self._eager, self._eager_reduced = _eager_functions(self)
+        # Without the preparations of Function.apply for torch.func, which takes no part in ordinary calls.
+        self._apply: Callable[..., Any] = super(Function, self._eager).apply  # type: ignore[misc]
+        self._apply_reduced: Callable[..., Any] = super(Function, self._eager_reduced).apply  # type: ignore[misc]
         self._value, self._gradients = functorch_functions(self)
 
-    def __call__(self, *inputs: Tensor, backend: str | None = None) -> Any:
-        """The output, or the tuple of outputs, by the backend asked for, or chosen."""
-        route = self._route(inputs, backend)
+    def __call__(self, *inputs: Tensor, backend: str | None = None, ordinary: bool = False) -> Any:
+        """The output, or the tuple of outputs, by the backend asked for, or chosen.
+
+        `ordinary` calls are those that `_checks.remembered` knows to be so.
+        """
+        route = self._route(inputs, backend, ordinary)
         if route == _AUTOGRAD:
-            return self._eager.apply(*inputs)
+            return (self._apply if ordinary else self._eager.apply)(*inputs)
         if route == _REFERENCE:
             return self.reference(*inputs)
         if route == _DISPATCHER:
@@ -85,22 +92,34 @@ class FusedOp:
             return self._value.apply(*inputs)
         return self._forward(*inputs)
 
-    def reduce(self, inputs: Tensors, reduction: str, backend: str | None = None) -> Tensor:
+    def reduce(
+        self, inputs: Tensors, reduction: str, backend: str | None = None, ordinary: bool = False
+    ) -> Tensor:
         """The only output, (B,), reduced. With "mean" and "sum", whose upstream gradients are known beforehand,
         value and gradients are computed in one pass.
         """
         if reduction != "none" and self.kernels.reduced is not None:
-            route = self._route(inputs, backend)
+            route = self._route(inputs, backend, ordinary)
             if route == _AUTOGRAD:
-                return self._eager_reduced.apply(*inputs, reduction)
+                return (self._apply_reduced if ordinary else self._eager_reduced.apply)(*inputs, reduction)
             if route == _KERNELS:
                 return self._mean_or_sum(inputs, reduction, (False,) * self.inputs)[0]
-        return reduce(self(*inputs, backend=backend), reduction)
+        return reduce(self(*inputs, backend=backend, ordinary=ordinary), reduction)
 
-    def _route(self, inputs: Tensors, backend: str | None) -> int:
-        device_type = "cpu" if inputs[0].is_cpu else inputs[0].device.type  # which takes long to make the word
-        if choose_backend(self.public, backend, device_type) == "reference":
+    def _route(self, inputs: Tensors, backend: str | None, ordinary: bool) -> int:
+        if choose_backend(self.public, backend, "cpu" if ordinary else inputs[0].device.type) == "reference":
             return _REFERENCE
+        if not ordinary:
+            route = self._extraordinary_route(inputs)
+            if route is not None:
+                return route
+        if torch.is_grad_enabled():
+            for tensor in inputs:  # any() takes three times as long
+                if tensor.requires_grad:
+                    return _AUTOGRAD
+        return _KERNELS
+
+    def _extraordinary_route(self, inputs: Tensors) -> int | None:
         if not torch.compiler.is_compiling():
             if torch._C._get_tracing_state() is not None:  # torch.jit.trace records what ATen does, nothing else
                 return _REFERENCE
@@ -114,11 +133,7 @@ class FusedOp:
             return _DISPATCHER if transform == functionalize else _FUNCTORCH
         if forward_ad._current_level >= 0:  # outside torch.func it cannot be nested in a Function's rule
             return _REFERENCE
-        if torch.is_grad_enabled():
-            for tensor in inputs:  # any() takes three times as long
-                if tensor.requires_grad:
-                    return _AUTOGRAD
-        return _KERNELS
+        return None
 
     # The passes of the Functions. The route of a call has seen to it that the forward pass needs no dispatcher.
 
@@ -128,9 +143,9 @@ class FusedOp:
         return one_or_all(self.kernels.forward(*inputs))
 
     def _backward(
-        self, upstreams: Tensors, inputs: Tensors, outputs: Tensors, wanted: Sequence[bool]
+        self, upstreams: Tensors, inputs: Tensors, outputs: Tensors, wanted: Sequence[bool], ordinary: bool
     ) -> Gradients:
-        if not torch.compiler.is_compiling() and not _needs_dispatcher((*upstreams, *inputs)):
+        if ordinary or not (torch.compiler.is_compiling() or _needs_dispatcher((*upstreams, *inputs))):
             return self.kernels.backward(upstreams, inputs, outputs, wanted)
         gradients = self.backward_op(*upstreams, *inputs, *outputs, list(wanted))
         return where_wanted(as_tuple(gradients), wanted)
@@ -247,9 +262,10 @@ def _eager_functions(op: FusedOp) -> tuple[type[Function], type[Function]]:
         def backward(ctx: Any, *upstreams: Tensor) -> Any:
             saved, wanted = ctx.saved_tensors, ctx.needs_input_grad
             inputs, outputs = saved[: op.inputs], saved[op.inputs :]
-            if _must_be_differentiable(upstreams):
+            ordinary = _native.signature(upstreams) is not None
+            if _must_be_differentiable(upstreams, ordinary):
                 return tuple(_gradients_of(op.reference, upstreams, inputs, wanted))
-            return tuple(op._backward(upstreams, inputs, outputs, wanted))
+            return tuple(op._backward(upstreams, inputs, outputs, wanted, ordinary))
 
     class Reduced(Function):
         @staticmethod
@@ -263,7 +279,8 @@ def _eager_functions(op: FusedOp) -> tuple[type[Function], type[Function]]:
         def backward(ctx: Any, *upstreams: Tensor) -> Any:
             # Looked at even if they are not needed: inputs that were changed in place have to raise.
             inputs, reduction, wanted = ctx.saved_tensors, ctx.reduction, ctx.needs_input_grad[:-1]
-            if _must_be_differentiable(upstreams):
+            ordinary = _native.signature(upstreams) is not None
+            if _must_be_differentiable(upstreams, ordinary):
                 reduced = lambda *tensors: reduce(op.reference(*tensors), reduction)  # type: ignore[arg-type]  # noqa: E731
                 return *_gradients_of(reduced, upstreams, inputs, wanted), None
             # The buffers are given away, so that they can become the .grad of a leaf without a copy. A second
@@ -271,19 +288,19 @@ def _eager_functions(op: FusedOp) -> tuple[type[Function], type[Function]]:
             gradients, ctx.gradients = ctx.gradients, None
             if gradients is None:
                 gradients = op._mean_or_sum_again(inputs, reduction, wanted)
-            return *_scaled(gradients, upstreams[0]), None
+            return *_scaled(gradients, upstreams[0], ordinary), None
 
     name = "".join(part.capitalize() for part in op.name.split("_"))
     return type(name, (Eager,), {}), type(name, (Reduced,), {})
 
 
-def _must_be_differentiable(upstreams: Tensors) -> bool:
+def _must_be_differentiable(upstreams: Tensors, ordinary: bool) -> bool:
     """With create_graph=True the gradients must be differentiable themselves; with is_grads_batched=True, an
     upstream is a batch in disguise, which has no memory.
     """
     if torch.is_grad_enabled():
         return True
-    if torch.compiler.is_compiling():
+    if ordinary or torch.compiler.is_compiling():
         return False
     functorch = torch._C._functorch
     for upstream in upstreams:  # as above
@@ -309,9 +326,10 @@ def _gradients_of(
     return [next(found) if want else None for want in wanted]
 
 
-def _scaled(gradients: Gradients, upstream: Tensor) -> Gradients:
+def _scaled(gradients: Gradients, upstream: Tensor, ordinary: bool) -> Gradients:
     if torch.compiler.is_compiling():  # a compiled backward may run again on the same gradients
         return [None if g is None else g * upstream for g in gradients]
-    if upstream.item() == 1:
+    # Read without PyTorch's dispatcher, which takes ten times as long where caches are cold.
+    if (_native.cpu().first_element(upstream) if ordinary else upstream.item()) == 1:
         return gradients
     return [None if g is None else g.mul_(upstream) for g in gradients]

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from torch import Tensor
-
-from causalvae_fast.ops._outputs import Gradients
+import torch
 
 
 class NotBuiltError(RuntimeError):
@@ -41,33 +38,29 @@ def load(name: str) -> Any:
 
 
 def cpu() -> Any:
-    """The module of the CPU kernels."""
-    return load("_cpu")
+    """The module of the CPU kernels. What it has beside them is described in csrc/bindings/tensor.h."""
+    return _found or _find()
+
+
+_found: ModuleType | None = None  # that of the CPU kernels, which each call asks for several times
+
+
+def _find() -> ModuleType:
+    global _found
+    _found = load("_cpu")
+    return _found
 
 
 def signature(arguments: tuple[object, ...]) -> bytes | None:
-    """Dtypes and shapes of tensors, strings, and which are None: equal bytes for arguments alike in these.
+    """Dtypes and shapes of tensors, strings, and which are None: equal bytes for calls alike in these.
 
-    None if the compiled module is not there, or if an argument is something else, or no ordinary tensor: of a
-    subclass, not dense, or not on the CPU.
+    None if the compiled module is not there, or the call is not ordinary: an argument is something else, a tensor
+    is of a subclass, not dense or not on the CPU, or PyTorch watches or transforms what is called (compiling,
+    autocast, tracing, modes, torch.func, forward mode).
     """
-    module = _load("_cpu")
-    return None if isinstance(module, ImportError) else module.signature(*arguments)
-
-
-def has_variable(name: str) -> bool:
-    """Whether there may be an environment variable: os.environ takes ten times as long to say no."""
-    module = _load("_cpu")
-    return isinstance(module, ImportError) or module.has_variable(name)
-
-
-def empty(like: Tensor, *sizes: int) -> Tensor:
-    """An uninitialised tensor on the CPU with the dtype of another, by the compiled module: twice as fast as torch
-    for small ones, and large ones need not fault in their pages again (csrc/common/buffer_pool.h).
-    """
-    return cpu().empty(like, *sizes)
-
-
-def empty_like(tensors: Sequence[Tensor | None], wanted: Sequence[bool]) -> Gradients:
-    """The same, shaped as tensors are, without gaps; None where not wanted."""
-    return cpu().empty_like(tensors, wanted)
+    if torch.compiler.is_compiling():
+        return None
+    try:
+        return (_found or _find()).signature(*arguments)
+    except NotBuiltError:
+        return None

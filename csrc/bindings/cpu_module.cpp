@@ -3,7 +3,6 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <cstdlib>
 #include <map>
 #include <string>
 #include <vector>
@@ -44,11 +43,9 @@ PYBIND11_MODULE(_cpu, module) {
   cvf::bindings::bind_pivot_kl(module);
   cvf::bindings::bind_sem_kl(module);
   cvf::bindings::define<&cvf::bindings::signature>(module, "signature");
+  cvf::bindings::define<&cvf::bindings::first_element>(module, "first_element");
   cvf::bindings::define<&cvf::bindings::empty>(module, "empty");
   cvf::bindings::define<&cvf::bindings::empty_like>(module, "empty_like");
-  module.def(
-      "has_variable", [](const char* name) { return std::getenv(name) != nullptr; },
-      "Whether there is an environment variable of that name.");
   module.def("cached_bytes", &cvf::cached_bytes, "Bytes of freed buffers that are kept for the next call.");
   module.def("release_cached_buffers", &cvf::release_cached_buffers, "Returns them to the system.");
   module.def("isas", &isas, "Instruction sets that can be used here, best last.");

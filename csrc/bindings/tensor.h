@@ -73,9 +73,13 @@ class Tensor {
   dlpack::Tensor view_{};
 };
 
-// What is valid depends on dtypes, shapes and options. Of tensors, strings, bools and None, these as bytes; None unless
-// all tensors are ordinary: of no subclass but Parameter, dense, and on the CPU.
+// Of tensors, strings, bools and None: dtypes, shapes, and which are what, as bytes, equal for calls alike in these.
+// None unless the call is ordinary: tensors are dense, on the CPU, and of no subclass but Parameter, and nothing of
+// PyTorch watches or transforms what is called (autocast, tracing, modes, torch.func, forward mode).
 PyObject* signature(PyObject* const* arguments, Py_ssize_t count);
+
+// (tensor): its first element, as a float.
+PyObject* first_element(PyObject* const* arguments, Py_ssize_t count);
 
 // (like, *sizes): an uninitialised tensor with the dtype of another. The memory of large ones is kept for the next call
 // when they are freed (common/buffer_pool.h).

@@ -35,6 +35,7 @@ def inputs() -> SEMInputs:
 def not_built(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the compiled modules could not be loaded."""
     monkeypatch.setattr(_native, "_load", lambda name: ImportError(CAUSE))
+    monkeypatch.setattr(_native, "_found", None)
 
 
 @pytest.fixture

@@ -71,11 +71,13 @@ def ancestral_sample(
     >>> ancestral_sample(torch.tensor([[1.0, 0.5]]), jac=A, do_mask=first, do_values=torch.full((2,), 3.0))
     tensor([[3.0000, 6.5000]])
     """
-    op = _checked(noise, jac, quadratic, offset, do_mask, do_values)
+    op, ordinary = _checked(noise, jac, quadratic, offset, do_mask, do_values)
     if offset is None:
         offset = noise.new_zeros(noise.shape[1])
     coefficients = (jac,) if quadratic is None else (jac, quadratic)
-    return op(noise, *coefficients, offset, *_intervention(noise, do_mask, do_values), backend=backend)
+    return op(
+        noise, *coefficients, offset, *_intervention(noise, do_mask, do_values), backend=backend, ordinary=ordinary
+    )
 
 
 @remembered
@@ -158,11 +160,11 @@ def mlp_ancestral_sample(
     >>> mlp_ancestral_sample(torch.tensor([[1.0, 0.5]]), w_in, b_in, w_out, b_out, activation="leaky_relu")
     tensor([[1.0000, 2.5000]])
     """
-    op = _mlp_checked(noise, w_in, b_in, w_out, b_out, edges, activation, do_mask, do_values)
+    op, ordinary = _mlp_checked(noise, w_in, b_in, w_out, b_out, edges, activation, do_mask, do_values)
     if edges is None:
         edges = noise.new_ones(noise.shape[1], noise.shape[1])
     intervention = _intervention(noise, do_mask, do_values)
-    return op(noise, w_in, b_in, w_out, b_out, edges, *intervention, backend=backend)
+    return op(noise, w_in, b_in, w_out, b_out, edges, *intervention, backend=backend, ordinary=ordinary)
 
 
 @remembered

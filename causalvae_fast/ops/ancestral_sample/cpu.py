@@ -73,9 +73,10 @@ def _forward(
     do_values: Tensor,
     isa: str,
 ) -> tuple[Tensor]:
-    z = _native.empty(noise, *noise.shape)
+    module = _native.cpu()
+    z = module.empty(noise, *noise.shape)
     inputs = noise, jac, quadratic, offset, do_mask, do_values
-    _native.cpu().ancestral_sample(*inputs, z, torch.get_num_threads(), isa)
+    module.ancestral_sample(*inputs, z, torch.get_num_threads(), isa)
     return (z,)
 
 
@@ -92,9 +93,10 @@ def _backward(
     isa: str,
 ) -> Gradients:
     """Of noise, jac, quadratic, offset, do_mask (None) and do_values."""
-    gradients = _native.empty_like((noise, jac, quadratic, offset, None, do_values), wanted)
+    module = _native.cpu()
+    gradients = module.empty_like((noise, jac, quadratic, offset, None, do_values), wanted)
     differentiable = [gradients[k] for k in (0, 1, 2, 3, 5)]  # all but that of do_mask
-    _native.cpu().ancestral_sample_backward(
+    module.ancestral_sample_backward(
         jac, quadratic, do_mask, do_values, z, upstream, *differentiable, torch.get_num_threads(), isa
     )
     return gradients

@@ -25,9 +25,10 @@ def mlp_cpu(
     isa: str = "",  # the best one by default
 ) -> tuple[Tensor]:
     """z (N, d)."""
-    z = _native.empty(noise, *noise.shape)
+    module = _native.cpu()
+    z = module.empty(noise, *noise.shape)
     inputs = noise, w_in, b_in, w_out, b_out, edges, do_mask, do_values
-    _native.cpu().mlp_ancestral_sample(activation, *inputs, z, torch.get_num_threads(), isa)
+    module.mlp_ancestral_sample(activation, *inputs, z, torch.get_num_threads(), isa)
     return (z,)
 
 
@@ -40,9 +41,10 @@ def mlp_backward_cpu(
     isa: str = "",  # the best one by default
 ) -> Gradients:
     """The gradients asked for, shaped as their inputs; summed over the batch for what it shares."""
-    gradients = _native.empty_like(inputs, wanted)
+    module = _native.cpu()
+    gradients = module.empty_like(inputs, wanted)
     differentiable = [gradients[k] for k in (0, 1, 2, 3, 4, 5, 7)]  # all but that of do_mask
-    _native.cpu().mlp_ancestral_sample_backward(
+    module.mlp_ancestral_sample_backward(
         activation, *inputs[1:], outputs[0], upstreams[0], *differentiable, torch.get_num_threads(), isa
     )
     return gradients

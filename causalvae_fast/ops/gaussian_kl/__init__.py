@@ -68,7 +68,7 @@ def gaussian_kl(
     >>> gaussian_kl(torch.ones(1, 2), torch.zeros(2), scale_tril_q=I.expand(1, 2, 2), covariance_matrix_p=I)
     tensor([1.])
     """
-    op = _checked(loc_q, loc_p, scale_tril_q, covariance_matrix_q, scale_tril_p, covariance_matrix_p)
+    op, ordinary = _checked(loc_q, loc_p, scale_tril_q, covariance_matrix_q, scale_tril_p, covariance_matrix_p)
     matrix_q = scale_tril_q if scale_tril_q is not None else covariance_matrix_q
     matrix_p = scale_tril_p if scale_tril_p is not None else covariance_matrix_p
     assert matrix_q is not None
@@ -81,7 +81,7 @@ def gaussian_kl(
         for name, matrix in covariances.items():
             if matrix is not None:
                 check_positive_definite(name, matrix)
-    return op(loc_q, loc_p, matrix_q, matrix_p, backend=backend)
+    return op(loc_q, loc_p, matrix_q, matrix_p, backend=backend, ordinary=ordinary)
 
 
 @remembered

@@ -25,9 +25,10 @@ def gaussian_kl_cpu(
 ) -> tuple[Tensor, Gradients]:
     """The KL (B,), and the gradients asked for, shaped as their inputs; in one pass."""
     inputs = loc_q, loc_p, matrix_q, matrix_p
-    value = _native.empty(loc_q, loc_q.shape[0])
-    gradients = _native.empty_like(inputs, wanted)
-    _native.cpu().gaussian_kl(
+    module = _native.cpu()
+    value = module.empty(loc_q, loc_q.shape[0])
+    gradients = module.empty_like(inputs, wanted)
+    module.gaussian_kl(
         *inputs, covariance_q, covariance_p, upstream, value, *gradients, torch.get_num_threads(), isa
     )
     return value, gradients

@@ -72,10 +72,10 @@ def pivot_kl(
     >>> pivot_kl(A, torch.zeros(2, 2), torch.zeros(2), **q, reduce="min")
     (tensor([0.]), tensor([1]))
     """
-    op = _checked(jac, offset, log_sigma, loc, scale, scale_tril, reduce)
+    op, ordinary = _checked(jac, offset, log_sigma, loc, scale, scale_tril, reduce)
     factor = scale if scale is not None else scale_tril
     assert factor is not None
-    return op(jac, offset, log_sigma, loc, factor, backend=backend)
+    return op(jac, offset, log_sigma, loc, factor, backend=backend, ordinary=ordinary)
 
 
 @remembered

@@ -37,14 +37,15 @@ def pivot_kl_cpu(
     isa: str = "",  # the best one by default
 ) -> PivotKL:
     """The divergences, reduced; or, where there is an upstream gradient, the gradients asked for."""
+    module = _native.cpu()
     if upstream is None:
-        value = _native.empty(loc, loc.shape[0], *(jac.shape[:1] if reduce == "none" else ()))
+        value = module.empty(loc, loc.shape[0], *(jac.shape[:1] if reduce == "none" else ()))
         index = loc.new_empty(loc.shape[0], dtype=torch.int64) if reduce == "min" else None
     else:  # these are read, where there is a reduction
-        value = _native.empty(loc, 0) if value is None else value.contiguous()
+        value = module.empty(loc, 0) if value is None else value.contiguous()
         index = None if index is None else index.contiguous()
     inputs = jac, offset, log_sigma, loc, factor
-    gradients = _native.empty_like(inputs, wanted)
+    gradients = module.empty_like(inputs, wanted)
     reduction = REDUCTIONS.index(reduce)
-    _native.cpu().pivot_kl(*inputs, reduction, upstream, value, index, *gradients, torch.get_num_threads(), isa)
+    module.pivot_kl(*inputs, reduction, upstream, value, index, *gradients, torch.get_num_threads(), isa)
     return PivotKL(value, index, gradients)

@@ -53,8 +53,8 @@ def propagate(
     tensor([[1., 0.],
             [2., 1.]])
     """
-    expanded = _checked(jac, offset, log_sigma)
-    loc, scale_tril = propagate_op(jac, offset, log_sigma, backend=backend)
+    expanded, ordinary = _checked(jac, offset, log_sigma)
+    loc, scale_tril = propagate_op(jac, offset, log_sigma, backend=backend, ordinary=ordinary)
     return loc, scale_tril if expanded is None else scale_tril.expand(expanded)
 
 

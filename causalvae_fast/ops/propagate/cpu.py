@@ -19,9 +19,10 @@ def propagate_cpu(
     isa: str = "",  # the best one by default
 ) -> tuple[Tensor, Tensor]:
     """loc (B, d), or (d,) if neither jac nor offset has a batch, and scale_tril, shaped as jac."""
-    loc = _native.empty(jac, *(jac.shape[:-1] if jac.dim() == 3 else offset.shape))
-    scale_tril = _native.empty(jac, *jac.shape)
-    _native.cpu().propagate(jac, offset, log_sigma, loc, scale_tril, torch.get_num_threads(), isa)
+    module = _native.cpu()
+    loc = module.empty(jac, *(jac.shape[:-1] if jac.dim() == 3 else offset.shape))
+    scale_tril = module.empty(jac, *jac.shape)
+    module.propagate(jac, offset, log_sigma, loc, scale_tril, torch.get_num_threads(), isa)
     return loc, scale_tril
 
 
@@ -33,6 +34,7 @@ def propagate_backward_cpu(
     isa: str = "",  # the best one by default
 ) -> Gradients:
     """The gradients asked for, shaped as their inputs; summed over the batch for what it shares."""
-    gradients = _native.empty_like(inputs, wanted)
-    _native.cpu().propagate_backward(*inputs, *outputs, *upstreams, *gradients, torch.get_num_threads(), isa)
+    module = _native.cpu()
+    gradients = module.empty_like(inputs, wanted)
+    module.propagate_backward(*inputs, *outputs, *upstreams, *gradients, torch.get_num_threads(), isa)
     return gradients

@@ -73,13 +73,13 @@ def sem_kl(
     >>> kl  # 1/2 |W|_F^2 - 1
     tensor([2.])
     """
-    op = _checked(jac, offset, log_sigma, loc, scale, scale_tril, reduction)
+    op, ordinary = _checked(jac, offset, log_sigma, loc, scale, scale_tril, reduction)
     factor = scale if scale is not None else scale_tril
     assert factor is not None
     if validate_args:
         name, positive = ("scale", scale) if scale is not None else ("scale_tril", _diagonal(factor, loc.shape[1]))
         check_positive(name, positive)
-    return op.reduce((jac, offset, log_sigma, loc, factor), reduction, backend)
+    return op.reduce((jac, offset, log_sigma, loc, factor), reduction, backend, ordinary)
 
 
 @remembered

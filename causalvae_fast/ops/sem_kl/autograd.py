@@ -22,13 +22,13 @@ def _kernels(*, packed_jac: bool, packed_scale_tril: bool) -> Kernels:
     kernel = functools.partial(sem_kl_cpu, packed_jac=packed_jac, packed_scale_tril=packed_scale_tril)
 
     def forward(*inputs: Tensor) -> tuple[Tensor]:
-        return (kernel(*inputs).value,)
+        return (kernel(*inputs)[0],)
 
     # Without a reduction, the gradients come from the backward pass, where the upstream gradients are known.
     # Storing them unscaled would cost another pass over the (B, d, d) gradients, to scale them, and is impossible
     # where they are summed over the batch.
     def backward(upstreams: Tensors, inputs: Tensors, outputs: Tensors, wanted: Sequence[bool]) -> Gradients:
-        return kernel(*inputs, upstream=upstreams[0], wanted=wanted).gradients
+        return kernel(*inputs, upstream=upstreams[0], wanted=wanted)[1]
 
     def reduced(inputs: Tensors, reduction: str, wanted: Sequence[bool]) -> tuple[Tensor, Gradients]:
         batch = inputs[3].shape[0]

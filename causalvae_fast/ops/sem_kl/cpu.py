@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from causalvae_fast.ops import _native
 from causalvae_fast.ops._outputs import Gradients
-
-
-class SEMKLResult(NamedTuple):
-    """What one call of the kernels gives."""
-
-    value: Tensor  # (B,), or where asked for sum_b upstream_b KL_b, whose gradients these are
-    gradients: Gradients  # of the five inputs, None where not wanted
 
 
 def sem_kl_cpu(
@@ -33,14 +25,15 @@ def sem_kl_cpu(
     wanted: Sequence[bool] = (False,) * 5,  # for each input: compute its gradient
     wants_total: bool = False,
     isa: str = "",  # the best one by default
-) -> SEMKLResult:
-    """The KL of each sample, or their weighted sum, and in the same pass the gradients asked for, shaped as their
-    inputs.
+) -> tuple[Tensor, Gradients]:
+    """The KL (B,), or with `wants_total` its sum weighted by the upstream gradients, and the gradients asked for,
+    shaped as their inputs; in one pass.
     """
+    module = _native.cpu()
     inputs = jac, offset, log_sigma, loc, factor
-    value = _native.empty(loc) if wants_total else _native.empty(loc, loc.shape[0])
-    gradients = _native.empty_like(inputs, wanted)
-    _native.cpu().sem_kl(
+    value = module.empty(loc) if wants_total else module.empty(loc, loc.shape[0])
+    gradients = module.empty_like(inputs, wanted)
+    module.sem_kl(
         *inputs,
         packed_jac,
         packed_scale_tril,
@@ -52,4 +45,4 @@ def sem_kl_cpu(
         torch.get_num_threads(),
         isa,
     )
-    return SEMKLResult(value, gradients)
+    return value, gradients
