@@ -4,6 +4,7 @@ from causalvae_fast.ops._backend import BackendStatus, backends, use_backend
 from causalvae_fast.ops._packed import pack_tril, unpack_tril
 from causalvae_fast.ops.ancestral_sample import ancestral_sample, mlp_ancestral_sample
 from causalvae_fast.ops.gaussian_kl import gaussian_kl
+from causalvae_fast.ops.mlp_sem_kl import mlp_sem_kl
 from causalvae_fast.ops.pivot_kl import pivot_kl
 from causalvae_fast.ops.propagate import propagate
 from causalvae_fast.ops.sem_kl import sem_kl
@@ -14,6 +15,7 @@ __all__ = [
     "backends",
     "gaussian_kl",
     "mlp_ancestral_sample",
+    "mlp_sem_kl",
     "pack_tril",
     "pivot_kl",
     "propagate",

@@ -115,6 +115,17 @@ def check_square(name: str, tensor: Tensor) -> tuple[int | None, int]:
     return tensor.shape[0] if tensor.dim() == 3 else None, tensor.shape[-1]
 
 
+def check_hidden_weights(w_in: Tensor, d: int) -> int:
+    """w_in has shape (d, h, d) with h >= 1; returns h.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if w_in.dim() != 3 or w_in.shape[1] < 1 or w_in.shape[0] != d or w_in.shape[2] != d:
+        raise ValueError(f"w_in must have shape ({d}, h, {d}) with h >= 1, got {tuple(w_in.shape)}")
+    return w_in.shape[1]
+
+
 def check_one_of(**arguments: object) -> None:
     """Exactly one of the arguments is not None.
 

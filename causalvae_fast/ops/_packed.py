@@ -58,6 +58,13 @@ def unpack_tril(packed: Tensor) -> Tensor:
     return unpack(packed, d)
 
 
+def diagonal_of_tril(matrix: Tensor, d: int) -> Tensor:
+    """The diagonals (B, d) of matrices (B, d, d), or packed (B, d (d + 1) / 2)."""
+    if matrix.dim() == 3:
+        return matrix.diagonal(dim1=-2, dim2=-1)
+    return matrix[:, [packed_size(i + 1) - 1 for i in range(d)]]
+
+
 def unpack(packed: Tensor, d: int) -> Tensor:
     """The same where d is known, which torch.compile cannot find from a size that may change."""
     below = torch.ones(d, d, dtype=torch.bool, device=packed.device).tril()

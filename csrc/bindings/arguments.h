@@ -107,6 +107,7 @@ void define(pybind11::module_& module, const char* name) {
 void bind_ancestral_sample(pybind11::module_& module);
 void bind_propagate(pybind11::module_& module);
 void bind_gaussian_kl(pybind11::module_& module);
+void bind_mlp_sem_kl(pybind11::module_& module);
 void bind_pivot_kl(pybind11::module_& module);
 void bind_sem_kl(pybind11::module_& module);
 

@@ -40,6 +40,7 @@ PYBIND11_MODULE(_cpu, module) {
   cvf::bindings::bind_ancestral_sample(module);
   cvf::bindings::bind_propagate(module);
   cvf::bindings::bind_gaussian_kl(module);
+  cvf::bindings::bind_mlp_sem_kl(module);
   cvf::bindings::bind_pivot_kl(module);
   cvf::bindings::bind_sem_kl(module);
   cvf::bindings::define<&cvf::bindings::signature>(module, "signature");

@@ -114,6 +114,11 @@ struct Function<T, Activation::kTanh> {
     slope = T(4) * e.value * inverse * inverse;
     return reinterpret_cast<Vec<T>>(reinterpret_cast<Int>(-e.minus_one * inverse) | sign);
   }
+  static CVF_INLINE Vec<T> value_and_derivatives(Vec<T> x, Vec<T>& slope, Vec<T>& curvature) {
+    const Vec<T> y = value_and_slope(x, slope);
+    curvature = T(-2) * y * slope;
+    return y;
+  }
 };
 
 // The logistic function at x, and at -x.
@@ -140,6 +145,12 @@ struct Function<T, Activation::kSilu> {
     slope = logistic.at * (T(1) + x * logistic.at_negative);
     return x * logistic.at;
   }
+  static CVF_INLINE Vec<T> value_and_derivatives(Vec<T> x, Vec<T>& slope, Vec<T>& curvature) {
+    const Logistic<T> logistic(x);
+    slope = logistic.at * (T(1) + x * logistic.at_negative);
+    curvature = logistic.at * logistic.at_negative * (T(2) + x * (logistic.at_negative - logistic.at));
+    return x * logistic.at;
+  }
 };
 
 template <class T>
@@ -152,6 +163,13 @@ struct Function<T, Activation::kSoftplus> {
     slope = (x < T(0) ? e : Vec<T>{} + T(1)) / (e + T(1));
     return (x < T(0) ? Vec<T>{} : x) + log1p_of_fraction<T>(e);
   }
+  static CVF_INLINE Vec<T> value_and_derivatives(Vec<T> x, Vec<T>& slope, Vec<T>& curvature) {
+    const Vec<T> e = exponential<T>(negative_magnitude<T>(x)).value;
+    const Vec<T> large = T(1) / (e + T(1)), small = e * large;
+    slope = x < T(0) ? small : large;
+    curvature = large * small;
+    return (x < T(0) ? Vec<T>{} : x) + log1p_of_fraction<T>(e);
+  }
 };
 
 template <class T>
@@ -160,6 +178,10 @@ struct Function<T, Activation::kLeakyRelu> {
   static CVF_INLINE Vec<T> value_and_slope(Vec<T> x, Vec<T>& slope) {
     slope = x > T(0) ? Vec<T>{} + T(1) : Vec<T>{} + T(0.01);
     return x * slope;
+  }
+  static CVF_INLINE Vec<T> value_and_derivatives(Vec<T> x, Vec<T>& slope, Vec<T>& curvature) {
+    curvature = Vec<T>{};
+    return value_and_slope(x, slope);
   }
 };
 
@@ -193,6 +215,15 @@ template <class T>
 CVF_NOINLINE void activate_with_slope(Activation activation, Vec<T>* x, Vec<T>* slope, int64_t count) {
   detail::with_function<T>(activation, [&](auto function) {
     for (int64_t k = 0; k < count; ++k) x[k] = function.value_and_slope(x[k], slope[k]);
+  });
+}
+
+// The same with curvature (count,), phi''(x); 0 for the leaky ReLU.
+template <class T>
+CVF_NOINLINE void activate_with_derivatives(Activation activation, Vec<T>* x, Vec<T>* slope, Vec<T>* curvature,
+                                            int64_t count) {
+  detail::with_function<T>(activation, [&](auto function) {
+    for (int64_t k = 0; k < count; ++k) x[k] = function.value_and_derivatives(x[k], slope[k], curvature[k]);
   });
 }
 

@@ -10,8 +10,8 @@ from inputs import upstream_gradient
 from tolerances import gradient_error, value_error
 from torch import Tensor
 
+from causalvae_fast.ops._activations import ACTIVATIONS
 from causalvae_fast.ops.ancestral_sample.autograd import mlp_ops
-from causalvae_fast.ops.ancestral_sample.reference import ACTIVATIONS
 
 BELOW_DIAGONAL = ("w_in", "edges")  # what is read, and has gradients, for parents alone
 
@@ -90,7 +90,7 @@ def terms(activation: str, inputs: MLPInputs) -> Tensor:
     noise, w_in, b_in, w_out, b_out, edges, _, _ = inputs.to(torch.float64)
     z = mlp_ops[activation].reference(*inputs.to(torch.float64))
     assert isinstance(z, Tensor)
-    units = ACTIVATIONS[activation](torch.einsum("nj,ij,ikj->nik", z, edges.tril(-1), w_in) + b_in)
+    units, _ = ACTIVATIONS[activation](torch.einsum("nj,ij,ikj->nik", z, edges.tril(-1), w_in) + b_in)
     own = (w_out * units).abs().sum(-1) + b_out.abs() + noise.abs() + z.abs()
     return own.cummax(1).values
 

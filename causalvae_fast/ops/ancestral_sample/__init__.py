@@ -9,6 +9,7 @@ from causalvae_fast.ops._autocast import in_float32
 from causalvae_fast.ops._checks import (
     check_both_or_neither,
     check_choice,
+    check_hidden_weights,
     check_mask,
     check_matrix,
     check_shape,
@@ -186,9 +187,7 @@ def _mlp_checked(
     optional = {"edges": edges, "do_values": do_values}
     check_tensors(given | {name: t for name, t in optional.items() if t is not None})
     _, d = check_matrix("noise", noise)
-    if w_in.dim() != 3 or w_in.shape[1] < 1 or w_in.shape[0] != d or w_in.shape[2] != d:
-        raise ValueError(f"w_in must have shape ({d}, h, {d}) with h >= 1, got {tuple(w_in.shape)}")
-    hidden = w_in.shape[1]
+    hidden = check_hidden_weights(w_in, d)
     check_shape("b_in", b_in, (d, hidden))
     check_shape("w_out", w_out, (d, hidden))
     check_shape("b_out", b_out, (d,))

@@ -6,6 +6,7 @@ from functools import partial
 
 from torch import Tensor
 
+from causalvae_fast.ops._activations import ACTIVATIONS
 from causalvae_fast.ops._fused import FusedOp, Kernels
 from causalvae_fast.ops.ancestral_sample.cpu import (
     linear_backward_cpu,
@@ -15,7 +16,6 @@ from causalvae_fast.ops.ancestral_sample.cpu import (
 )
 from causalvae_fast.ops.ancestral_sample.mlp_cpu import mlp_backward_cpu, mlp_cpu
 from causalvae_fast.ops.ancestral_sample.reference import (
-    ACTIVATIONS,
     linear_reference,
     mlp_reference,
     quadratic_reference,

@@ -15,7 +15,7 @@ from causalvae_fast.ops._checks import (
     remembered,
 )
 from causalvae_fast.ops._fused import FusedOp
-from causalvae_fast.ops._packed import packed_size
+from causalvae_fast.ops._packed import diagonal_of_tril, packed_size
 from causalvae_fast.ops.sem_kl.autograd import sem_kl_ops
 
 
@@ -77,8 +77,10 @@ def sem_kl(
     factor = scale if scale is not None else scale_tril
     assert factor is not None
     if validate_args:
-        name, positive = ("scale", scale) if scale is not None else ("scale_tril", _diagonal(factor, loc.shape[1]))
-        check_positive(name, positive)
+        if scale is not None:
+            check_positive("scale", scale)
+        else:
+            check_positive("scale_tril", diagonal_of_tril(factor, loc.shape[1]))
     return op.reduce((jac, offset, log_sigma, loc, factor), reduction, backend, ordinary)
 
 
@@ -116,9 +118,3 @@ def _is_packed(jac: Tensor, d: int) -> bool:
     if jac.dim() != 2:
         return jac.dim() == 1
     return bool(jac.shape[1] != d or (d == 1 and jac.shape[0] != 1))  # torch.jit.trace makes tensors of sizes
-
-
-def _diagonal(scale_tril: Tensor, d: int) -> Tensor:
-    if scale_tril.dim() == 3:
-        return scale_tril.diagonal(dim1=-2, dim2=-1)
-    return scale_tril[:, [packed_size(i + 1) - 1 for i in range(d)]]

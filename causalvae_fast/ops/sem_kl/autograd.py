@@ -3,42 +3,17 @@
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Sequence
 
 from torch import Tensor
 
-from causalvae_fast.ops._fused import FusedOp, Kernels
-from causalvae_fast.ops._outputs import Gradients, Tensors
+from causalvae_fast.ops._fused import FusedOp
+from causalvae_fast.ops._one_pass import one_pass
 from causalvae_fast.ops.sem_kl.cpu import sem_kl_cpu
 from causalvae_fast.ops.sem_kl.reference import packed_sem_kl_reference, sem_kl_reference
 
 
 def _fake(jac: Tensor, offset: Tensor, log_sigma: Tensor, loc: Tensor, factor: Tensor) -> tuple[Tensor]:
     return (loc.new_empty(loc.shape[0]),)
-
-
-def _kernels(*, packed_jac: bool, packed_scale_tril: bool) -> Kernels:
-    kernel = functools.partial(sem_kl_cpu, packed_jac=packed_jac, packed_scale_tril=packed_scale_tril)
-
-    def forward(*inputs: Tensor) -> tuple[Tensor]:
-        return (kernel(*inputs)[0],)
-
-    # Without a reduction, the gradients come from the backward pass, where the upstream gradients are known.
-    # Storing them unscaled would cost another pass over the (B, d, d) gradients, to scale them, and is impossible
-    # where they are summed over the batch.
-    def backward(upstreams: Tensors, inputs: Tensors, outputs: Tensors, wanted: Sequence[bool]) -> Gradients:
-        return kernel(*inputs, upstream=upstreams[0], wanted=wanted)[1]
-
-    def reduced(inputs: Tensors, reduction: str, wanted: Sequence[bool]) -> tuple[Tensor, Gradients]:
-        batch = inputs[3].shape[0]
-        weight = 1.0 if reduction == "sum" else 1 / max(batch, 1)
-        total, gradients = kernel(*inputs, weight=weight, wanted=wanted, wants_total=True)
-        if batch == 0 and reduction == "mean":
-            total.fill_(math.nan)  # like Tensor.mean
-        return total, gradients
-
-    return Kernels(forward, backward, reduced)
 
 
 def _op(*, packed_jac: bool, packed_scale_tril: bool) -> FusedOp:
@@ -48,7 +23,9 @@ def _op(*, packed_jac: bool, packed_scale_tril: bool) -> FusedOp:
         "_".join(["sem_kl", *packed]),
         reference=packed_sem_kl_reference(**layout) if packed else sem_kl_reference,
         fake=_fake,
-        kernels=_kernels(**layout),
+        kernels=one_pass(
+            functools.partial(sem_kl_cpu, packed_jac=packed_jac, packed_scale_tril=packed_scale_tril)
+        ),
         public="sem_kl",
     )
 

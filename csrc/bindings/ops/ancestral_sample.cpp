@@ -1,5 +1,6 @@
 #include "ops/ancestral_sample/ancestral_sample.h"
 
+#include "bindings/activation.h"
 #include "bindings/arguments.h"
 #include "ops/ancestral_sample/mlp.h"
 
@@ -57,14 +58,6 @@ void ancestral_sample_backward(Tensor jac, Tensor quadratic, Tensor do_mask, Ten
     const pybind11::gil_scoped_release release;
     ancestral_sample::backward<T>(arguments, threads, chosen);
   });
-}
-
-Activation activation_named(std::string_view name) {
-  if (name == "tanh") return Activation::kTanh;
-  if (name == "silu") return Activation::kSilu;
-  if (name == "softplus") return Activation::kSoftplus;
-  if (name == "leaky_relu") return Activation::kLeakyRelu;
-  throw std::invalid_argument("there is no activation '" + std::string(name) + "'");
 }
 
 template <class T>
