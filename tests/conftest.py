@@ -1,6 +1,7 @@
 """What holds for every test: seeds, one thread, and uninitialised memory that shows when it is read."""
 
 import functools
+import os
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +12,10 @@ import torch
 from torch import Tensor
 
 from causalvae_fast.ops import _native
+
+# Without a GPU, Triton's interpreter runs its kernels. It is asked when Triton is imported.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def poisoned(allocate: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,17 +6,16 @@ import functools
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 
-from causalvae_fast.ops import _native
+from causalvae_fast.ops import _native, _triton
 
 VARIABLE = "CAUSALVAE_FAST_BACKEND"
 _SOURCE = f"the variable {VARIABLE}"
-_BACKENDS = ("reference", "cpu")
 _OPS: dict[str, tuple[str, ...]] = {}  # the backends that serve each op
 
 
@@ -29,6 +28,14 @@ class _Scope(threading.local):
 _scope = _Scope()
 
 
+class _Backend(NamedTuple):
+    """A way to compute ops."""
+
+    device: str  # of the tensors that it is the default for
+    check: Callable[[str | None], None]  # (device of the tensors, or None): raises with the cause if it cannot
+    detail: Callable[[], str]  # what is there, if it can
+
+
 class BackendStatus(NamedTuple):
     """Whether a backend can serve an op here, and on which device, or why it cannot."""
 
@@ -36,15 +43,16 @@ class BackendStatus(NamedTuple):
     detail: str
 
 
-def register(op: str) -> None:
-    """Makes the op known, with the backends that every op has."""
-    _OPS[op] = ("reference", "cpu")
+def register(op: str, backends: Iterable[str]) -> None:
+    """Makes the op known, with the backends that serve it beside the reference, the preferred ones first."""
+    _OPS[op] = ("reference", *backends)
 
 
 def backends() -> dict[str, dict[str, BackendStatus]]:
     """Which backend can serve which op on this machine, and why another cannot: op -> backend -> status.
 
-    Without a choice of the caller, tensors on the CPU are served by "cpu", all others by "reference".
+    Without a choice of the caller, tensors on the CPU are served by "cpu", those on a CUDA device by "triton"
+    where an op has it, all others by "reference".
     """
     return {op: {name: _status(name) for name in names} for op, names in _OPS.items()}
 
@@ -75,6 +83,7 @@ def choose_backend(op: str, requested: str | None, device_type: str) -> str:
     Raises:
         ValueError: if the backend is unknown, does not serve the op, or does not take tensors of the device.
         NotBuiltError: if it was asked for and was not built.
+        NotUsableError: if it was asked for, and needs Triton or a GPU that is not there.
     """
     source, name = "backend", requested
     if name is None:
@@ -82,14 +91,14 @@ def choose_backend(op: str, requested: str | None, device_type: str) -> str:
     if name is None:
         source, name = _SOURCE, _from_environment()
     if name is None:
-        return _default(device_type)
+        return _default(op, device_type)
     _check_known(name, source)
     if name not in _OPS[op]:
         raise ValueError(f"{source}: {name!r} does not serve {op}, which has {', '.join(_OPS[op])}")
-    if name == "cpu":
-        if device_type != "cpu":
-            raise ValueError(f"{source}: 'cpu' takes tensors on the CPU, but they are on {device_type}")
-        _native.cpu()
+    try:
+        _BACKENDS[name].check(device_type)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
     return name
 
 
@@ -109,15 +118,16 @@ def _check_known(name: str, source: str) -> None:
         raise ValueError(f"{source}: there is no backend {name!r}; choose one of {', '.join(_BACKENDS)}")
 
 
-def _default(device_type: str) -> str:
-    if device_type != "cpu":
-        return "reference"
-    try:
-        _native.cpu()
-    except _native.NotBuiltError as error:
-        _warn_once(str(error))
-        return "reference"
-    return "cpu"
+def _default(op: str, device_type: str) -> str:
+    for name in _OPS[op]:
+        if _BACKENDS[name].device == device_type:
+            try:
+                _BACKENDS[name].check(device_type)
+            except (_native.NotBuiltError, _triton.NotUsableError) as error:
+                _warn_once(str(error))
+            else:
+                return name
+    return "reference"
 
 
 @functools.cache
@@ -126,10 +136,23 @@ def _warn_once(detail: str) -> None:
 
 
 def _status(name: str) -> BackendStatus:
-    if name == "reference":
-        return BackendStatus(True, "plain PyTorch, on any device")
     try:
-        isas = _native.cpu().isas()
-    except _native.NotBuiltError as error:
+        _BACKENDS[name].check(None)
+    except (_native.NotBuiltError, _triton.NotUsableError) as error:
         return BackendStatus(False, str(error))
-    return BackendStatus(True, f"compiled kernels for {isas[-1]}, for tensors on the CPU")
+    return BackendStatus(True, _BACKENDS[name].detail())
+
+
+def _check_cpu(device_type: str | None) -> None:
+    if device_type not in (None, "cpu"):
+        raise ValueError(f"'cpu' takes tensors on the CPU, but they are on {device_type}")
+    _native.cpu()
+
+
+_BACKENDS = {
+    "reference": _Backend("any", lambda device_type: None, lambda: "plain PyTorch, on any device"),
+    "cpu": _Backend(
+        "cpu", _check_cpu, lambda: f"compiled kernels for {_native.cpu().isas()[-1]}, for tensors on the CPU"
+    ),
+    "triton": _Backend("cuda", _triton.check, _triton.detail),
+}

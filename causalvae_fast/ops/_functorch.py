@@ -46,29 +46,30 @@ class Rules:
 
     def save(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         outputs = as_tuple(output)
+        *tensors, ctx.backend = inputs
         ctx.floating = [t.is_floating_point() for t in outputs]
-        ctx.save_for_backward(*inputs, *(outputs if self.op.keeps_outputs else ()))
-        ctx.save_for_forward(*inputs)
+        ctx.save_for_backward(*tensors, *(outputs if self.op.keeps_outputs else ()))
+        ctx.save_for_forward(*tensors)
         if self.op.outputs > 1:
             ctx.mark_non_differentiable(*(t for t in outputs if not t.is_floating_point()))
 
     def backward(self, ctx: Any, *upstreams: Tensor) -> Any:
-        op, wanted = self.op, list(ctx.needs_input_grad)
+        op, wanted = self.op, list(ctx.needs_input_grad[:-1])
         apply = op._gradients.apply if torch._C._are_functorch_transforms_active() else op.backward_op
-        gradients = as_tuple(apply(*upstreams, *ctx.saved_tensors, wanted))
-        return tuple(where_wanted(gradients, wanted))
+        gradients = as_tuple(apply(*upstreams, *ctx.saved_tensors, ctx.backend, wanted))
+        return *where_wanted(gradients, wanted), None
 
-    def jvp(self, ctx: Any, *tangents: Tensor | None) -> Any:
-        return _push_forward(self.op.reference, ctx.saved_tensors[: self.op.inputs], tangents, ctx.floating)
+    def jvp(self, ctx: Any, *tangents: Any) -> Any:
+        return _push_forward(self.op.reference, ctx.saved_tensors[: self.op.inputs], tangents[:-1], ctx.floating)
 
-    def vmap(self, info: Any, in_dims: Any, *inputs: Tensor) -> Any:
+    def vmap(self, info: Any, in_dims: Any, *args: Any) -> Any:
         if info.batch_size == 0:
-            return _of_no_members(self.op.fake(*_members(inputs, in_dims))), self._out_dims(self.op.outputs)
-        results = [self.op._value.apply(*_select(inputs, in_dims, i)) for i in range(info.batch_size)]
+            return _of_no_members(self.op.fake(*_members(args[:-1], in_dims))), self._out_dims(self.op.outputs)
+        results = [self.op._value.apply(*_select(args, in_dims, i)) for i in range(info.batch_size)]
         return _stacked(results), self._out_dims(self.op.outputs)
 
     def save_gradients(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        *tensors, ctx.wanted = inputs
+        *tensors, _, ctx.wanted = inputs
         ctx.floating = [t.is_floating_point() for t in as_tuple(output)]
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
@@ -81,7 +82,7 @@ class Rules:
             pullback = torch.func.vjp(function, *(tensors[i] for i in chosen))[1]
             found = pullback(tuple(u for u in upstreams if u.is_floating_point()))
         each = dict(zip(chosen, found, strict=True))
-        return *(each.get(i) for i in range(len(tensors))), *(None for _ in outputs), None
+        return *(each.get(i) for i in range(len(tensors))), *(None for _ in outputs), None, None
 
     def double_jvp(self, ctx: Any, *tangents: Any) -> Any:
         given, inputs, _ = self.op._split(ctx.saved_tensors)
@@ -91,7 +92,7 @@ class Rules:
 
     def vmap_gradients(self, info: Any, in_dims: Any, *args: Any) -> Any:
         if info.batch_size == 0:
-            inputs = self.op._split(_members(args[:-1], in_dims))[1]
+            inputs = self.op._split(_members(args[:-2], in_dims))[1]
             return _of_no_members(shaped(inputs, args[-1])), self._out_dims(self.op.inputs)
         results = [self.op._gradients.apply(*_select(args, in_dims, i)) for i in range(info.batch_size)]
         return _stacked(results), self._out_dims(self.op.inputs)

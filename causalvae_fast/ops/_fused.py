@@ -8,7 +8,7 @@ Forward mode, and every derivative beyond the first, go through the op's referen
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -25,7 +25,7 @@ _KERNELS, _AUTOGRAD, _FUNCTORCH, _DISPATCHER, _REFERENCE = range(5)  # who must 
 
 
 class Kernels(NamedTuple):
-    """The kernels of an op for one type of device. Inputs are valid, outputs new."""
+    """The kernels of an op in one backend. Inputs are valid, outputs new."""
 
     forward: Callable[..., tuple[Tensor, ...]]  # (*inputs)
     # (upstreams, inputs, outputs, wanted); a gradient that is wanted is a tensor, if need be of zeros
@@ -43,7 +43,7 @@ class FusedOp:
         name: a name of its own in torch.library.
         reference: the op in differentiable PyTorch, from the inputs to a tensor or a tuple of them.
         fake: from the inputs to empty outputs of the right shapes and dtypes, without reading values.
-        kernels: for tensors on the CPU.
+        kernels: by the name of the backend (ops/_backend.py). All have a reduction, or none has.
         outputs: how many there are. Those that are not floating point are not differentiable.
         keeps_outputs: whether the backward kernels need the outputs. Then these may not be changed in place.
         public: the function of `causalvae_fast.ops` that it serves, `name` by default.
@@ -55,17 +55,18 @@ class FusedOp:
         *,
         reference: Callable[..., Tensor | tuple[Tensor, ...]],
         fake: Callable[..., tuple[Tensor, ...]],
-        kernels: Kernels,
+        kernels: Mapping[str, Kernels],
         outputs: int = 1,
         keeps_outputs: bool = False,
         public: str | None = None,
     ) -> None:
         self.name = name
         self.public = public or name
-        register(self.public)
+        register(self.public, kernels)
         self.reference = reference
         self.fake = fake
-        self.kernels = kernels
+        self.kernels = dict(kernels)
+        self.reduces = all(k.reduced is not None for k in kernels.values())
         self.outputs = outputs
         self.keeps_outputs = keeps_outputs
         self.inputs = len(inspect.signature(reference).parameters)
@@ -81,16 +82,16 @@ class FusedOp:
 
         `ordinary` calls are those that `_checks.remembered` knows to be so.
         """
-        route = self._route(inputs, backend, ordinary)
+        route, name = self._route(inputs, backend, ordinary)
         if route == _AUTOGRAD:
-            return (self._apply if ordinary else self._eager.apply)(*inputs)
+            return (self._apply if ordinary else self._eager.apply)(name, *inputs)
         if route == _REFERENCE:
             return self.reference(*inputs)
         if route == _DISPATCHER:
-            return self.forward_op(*inputs)
+            return self.forward_op(*inputs, name)
         if route == _FUNCTORCH:
-            return self._value.apply(*inputs)
-        return self._forward(*inputs)
+            return self._value.apply(*inputs, name)
+        return self._forward(name, *inputs)
 
     def reduce(
         self, inputs: Tensors, reduction: str, backend: str | None = None, ordinary: bool = False
@@ -98,26 +99,28 @@ class FusedOp:
         """The only output, (B,), reduced. With "mean" and "sum", whose upstream gradients are known beforehand,
         value and gradients are computed in one pass.
         """
-        if reduction != "none" and self.kernels.reduced is not None:
-            route = self._route(inputs, backend, ordinary)
+        if reduction != "none" and self.reduces:
+            route, name = self._route(inputs, backend, ordinary)
             if route == _AUTOGRAD:
-                return (self._apply_reduced if ordinary else self._eager_reduced.apply)(*inputs, reduction)
+                return (self._apply_reduced if ordinary else self._eager_reduced.apply)(name, *inputs, reduction)
             if route == _KERNELS:
-                return self._mean_or_sum(inputs, reduction, (False,) * self.inputs)[0]
+                return self._mean_or_sum(name, inputs, reduction, (False,) * self.inputs)[0]
         return reduce(self(*inputs, backend=backend, ordinary=ordinary), reduction)
 
-    def _route(self, inputs: Tensors, backend: str | None, ordinary: bool) -> int:
-        if choose_backend(self.public, backend, "cpu" if ordinary else inputs[0].device.type) == "reference":
-            return _REFERENCE
+    def _route(self, inputs: Tensors, backend: str | None, ordinary: bool) -> tuple[int, str]:
+        """Who must see the call, and the backend that serves it."""
+        name = choose_backend(self.public, backend, "cpu" if ordinary else inputs[0].device.type)
+        if name == "reference":
+            return _REFERENCE, name
         if not ordinary:
             route = self._extraordinary_route(inputs)
             if route is not None:
-                return route
+                return route, name
         if torch.is_grad_enabled():
             for tensor in inputs:  # any() takes three times as long
                 if tensor.requires_grad:
-                    return _AUTOGRAD
-        return _KERNELS
+                    return _AUTOGRAD, name
+        return _KERNELS, name
 
     def _extraordinary_route(self, inputs: Tensors) -> int | None:
         if not torch.compiler.is_compiling():
@@ -137,38 +140,50 @@ class FusedOp:
 
     # The passes of the Functions. The route of a call has seen to it that the forward pass needs no dispatcher.
 
-    def _forward(self, *inputs: Tensor) -> Any:
+    def _forward(self, name: str, *inputs: Tensor) -> Any:
         if torch.compiler.is_compiling():
-            return self.forward_op(*inputs)
-        return one_or_all(self.kernels.forward(*inputs))
+            return self.forward_op(*inputs, name)
+        return one_or_all(self.kernels[name].forward(*inputs))
 
     def _backward(
-        self, upstreams: Tensors, inputs: Tensors, outputs: Tensors, wanted: Sequence[bool], ordinary: bool
+        self,
+        name: str,
+        upstreams: Tensors,
+        inputs: Tensors,
+        outputs: Tensors,
+        wanted: Sequence[bool],
+        ordinary: bool,
     ) -> Gradients:
         if ordinary or not (torch.compiler.is_compiling() or _needs_dispatcher((*upstreams, *inputs))):
-            return self.kernels.backward(upstreams, inputs, outputs, wanted)
-        gradients = self.backward_op(*upstreams, *inputs, *outputs, list(wanted))
+            return self.kernels[name].backward(upstreams, inputs, outputs, wanted)
+        gradients = self.backward_op(*upstreams, *inputs, *outputs, name, list(wanted))
         return where_wanted(as_tuple(gradients), wanted)
 
     def __deepcopy__(self, memo: object) -> FusedOp:
         return self  # as a function is
 
-    def _mean_or_sum(self, inputs: Tensors, reduction: str, wanted: Sequence[bool]) -> tuple[Tensor, Gradients]:
+    def _mean_or_sum(
+        self, name: str, inputs: Tensors, reduction: str, wanted: Sequence[bool]
+    ) -> tuple[Tensor, Gradients]:
         if torch.compiler.is_compiling():
-            return self._mean_or_sum_by_dispatcher(inputs, reduction, wanted)
-        assert self.kernels.reduced is not None
-        return self.kernels.reduced(inputs, reduction, wanted)
+            return self._mean_or_sum_by_dispatcher(name, inputs, reduction, wanted)
+        return self._reduced(name, inputs, reduction, wanted)
 
-    def _mean_or_sum_again(self, inputs: Tensors, reduction: str, wanted: Sequence[bool]) -> Gradients:
+    def _mean_or_sum_again(self, name: str, inputs: Tensors, reduction: str, wanted: Sequence[bool]) -> Gradients:
         if _needs_dispatcher(inputs):
-            return self._mean_or_sum_by_dispatcher(inputs, reduction, wanted)[1]
-        return self._mean_or_sum(inputs, reduction, wanted)[1]
+            return self._mean_or_sum_by_dispatcher(name, inputs, reduction, wanted)[1]
+        return self._mean_or_sum(name, inputs, reduction, wanted)[1]
 
     def _mean_or_sum_by_dispatcher(
-        self, inputs: Tensors, reduction: str, wanted: Sequence[bool]
+        self, name: str, inputs: Tensors, reduction: str, wanted: Sequence[bool]
     ) -> tuple[Tensor, Gradients]:
-        output, *gradients = self.reduced_op(*inputs, reduction, list(wanted))
+        output, *gradients = self.reduced_op(*inputs, name, reduction, list(wanted))
         return output, where_wanted(gradients, wanted)
+
+    def _reduced(self, name: str, *args: Any) -> tuple[Tensor, Gradients]:
+        reduced = self.kernels[name].reduced
+        assert reduced is not None
+        return reduced(*args)
 
     def _register(self) -> None:
         """Defines the ops of torch.library: outputs, gradients, and the reductions with theirs."""
@@ -183,35 +198,41 @@ class FusedOp:
                 f"causalvae_fast::{self.name}{suffix}",
                 function,
                 mutates_args=(),
-                device_types="cpu",
+                device_types=("cpu", "cuda"),
                 schema=f"({arguments}) -> {result}",
             )
 
         def gradients(*args: Any) -> Any:
-            given, inputs, outputs = self._split(args[:-1])
-            return one_or_all(filled(self.kernels.backward(given, inputs, outputs, args[-1]), inputs))
+            *tensors, name, wanted = args
+            given, inputs, outputs = self._split(tensors)
+            return one_or_all(filled(self.kernels[name].backward(given, inputs, outputs, wanted), inputs))
 
         def fake_gradients(*args: Any) -> Any:
-            return one_or_all(shaped(self._split(args[:-1])[1], args[-1]))
+            *tensors, _, wanted = args
+            return one_or_all(shaped(self._split(tensors)[1], wanted))
+
+        def values(*args: Any) -> Any:
+            *inputs, name = args
+            return one_or_all(self.kernels[name].forward(*inputs))
 
         n = self.inputs
-        self.forward_op = define("", names, "", self.outputs, lambda *t: one_or_all(self.kernels.forward(*t)))
-        self.forward_op.register_fake(lambda *inputs: one_or_all(self.fake(*inputs)))
-        self.backward_op = define("_backward", [*upstreams, *names, *kept], ", bool[] wanted", n, gradients)
+        self.forward_op = define("", names, ", str backend", self.outputs, values)
+        self.forward_op.register_fake(lambda *args: one_or_all(self.fake(*args[:-1])))
+        options = ", str backend, bool[] wanted"
+        self.backward_op = define("_backward", [*upstreams, *names, *kept], options, n, gradients)
         self.backward_op.register_fake(fake_gradients)
-        if self.kernels.reduced is not None:
-            mean_or_sum = self.kernels.reduced
+        if self.reduces:
 
             def value_and_gradients(*args: Any) -> Any:
-                *inputs, reduction, wanted = args
-                output, found = mean_or_sum(inputs, reduction, wanted)
+                *inputs, name, reduction, wanted = args
+                output, found = self._reduced(name, inputs, reduction, wanted)
                 return output, *filled(found, inputs)
 
             def fake_value_and_gradients(*args: Any) -> Any:
-                *inputs, _, wanted = args
+                *inputs, _, _, wanted = args
                 return self.fake(*inputs)[0].new_empty(()), *shaped(inputs, wanted)
 
-            options = ", str reduction, bool[] wanted"
+            options = ", str backend, str reduction, bool[] wanted"
             self.reduced_op = define("_reduced", names, options, 1 + n, value_and_gradients)
             self.reduced_op.register_fake(fake_value_and_gradients)
         rules = Rules(self)
@@ -248,8 +269,9 @@ def _eager_functions(op: FusedOp) -> tuple[type[Function], type[Function]]:
 
     class Eager(Function):
         @staticmethod
-        def forward(ctx: Any, *inputs: Any) -> Any:
-            outputs = op._forward(*inputs)
+        def forward(ctx: Any, name: str, *inputs: Any) -> Any:
+            ctx.backend = name
+            outputs = op._forward(name, *inputs)
             if op.keeps_outputs:
                 ctx.save_for_backward(*inputs, *as_tuple(outputs))
             else:
@@ -260,35 +282,36 @@ def _eager_functions(op: FusedOp) -> tuple[type[Function], type[Function]]:
 
         @staticmethod
         def backward(ctx: Any, *upstreams: Tensor) -> Any:
-            saved, wanted = ctx.saved_tensors, ctx.needs_input_grad
+            saved, wanted = ctx.saved_tensors, ctx.needs_input_grad[1:]
             inputs, outputs = saved[: op.inputs], saved[op.inputs :]
             ordinary = _native.signature(upstreams) is not None
             if _must_be_differentiable(upstreams, ordinary):
-                return tuple(_gradients_of(op.reference, upstreams, inputs, wanted))
-            return tuple(op._backward(upstreams, inputs, outputs, wanted, ordinary))
+                return None, *_gradients_of(op.reference, upstreams, inputs, wanted)
+            return None, *op._backward(ctx.backend, upstreams, inputs, outputs, wanted, ordinary)
 
     class Reduced(Function):
         @staticmethod
         def forward(ctx: Any, *args: Any) -> Tensor:
-            inputs, ctx.reduction = args[:-1], args[-1]
+            ctx.backend, *inputs, ctx.reduction = args
             ctx.save_for_backward(*inputs)
-            output, ctx.gradients = op._mean_or_sum(inputs, ctx.reduction, ctx.needs_input_grad[:-1])
+            wanted = ctx.needs_input_grad[1:-1]
+            output, ctx.gradients = op._mean_or_sum(ctx.backend, inputs, ctx.reduction, wanted)
             return output
 
         @staticmethod
         def backward(ctx: Any, *upstreams: Tensor) -> Any:
             # Looked at even if they are not needed: inputs that were changed in place have to raise.
-            inputs, reduction, wanted = ctx.saved_tensors, ctx.reduction, ctx.needs_input_grad[:-1]
+            inputs, reduction, wanted = ctx.saved_tensors, ctx.reduction, ctx.needs_input_grad[1:-1]
             ordinary = _native.signature(upstreams) is not None
             if _must_be_differentiable(upstreams, ordinary):
                 reduced = lambda *tensors: reduce(op.reference(*tensors), reduction)  # type: ignore[arg-type]  # noqa: E731
-                return *_gradients_of(reduced, upstreams, inputs, wanted), None
+                return None, *_gradients_of(reduced, upstreams, inputs, wanted), None
             # The buffers are given away, so that they can become the .grad of a leaf without a copy. A second
             # backward pass through the same graph computes them again.
             gradients, ctx.gradients = ctx.gradients, None
             if gradients is None:
-                gradients = op._mean_or_sum_again(inputs, reduction, wanted)
-            return *_scaled(gradients, upstreams[0], ordinary), None
+                gradients = op._mean_or_sum_again(ctx.backend, inputs, reduction, wanted)
+            return None, *_scaled(gradients, upstreams[0], ordinary), None
 
     name = "".join(part.capitalize() for part in op.name.split("_"))
     return type(name, (Eager,), {}), type(name, (Reduced,), {})

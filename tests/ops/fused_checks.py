@@ -13,6 +13,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.autograd.forward_ad import dual_level, make_dual, unpack_dual
 from torch.testing import assert_close
 
+from causalvae_fast.ops._backend import choose_backend
 from causalvae_fast.ops._fused import FusedOp
 
 Tensors = Sequence[Tensor]
@@ -47,6 +48,11 @@ def loss(outputs: Any) -> Tensor:
 def gradients(function: Callable[..., Any], inputs: Tensors, **options: Any) -> tuple[Tensor, ...]:
     copies = leaves(inputs)
     return torch.autograd.grad(loss(function(*copies)), differentiable(copies), **options)
+
+
+def backend_of(op: FusedOp) -> str:
+    """The backend that serves it: the default, or that of `use_backend`."""
+    return choose_backend(op.public, None, "cpu")
 
 
 def check_values(op: FusedOp, inputs: Tensors) -> None:
@@ -111,7 +117,7 @@ def check_each_gradient_alone(op: FusedOp, inputs: Tensors) -> None:
         if not t.is_floating_point():
             continue
         wanted = [i == k for i in range(len(inputs))]
-        computed = op.kernels.backward(upstreams, list(inputs), list(kept), wanted)
+        computed = op.kernels[backend_of(op)].backward(upstreams, list(inputs), list(kept), wanted)
         assert [g is not None for g in computed] == wanted
         copies = [x.detach().clone() for x in inputs]
         copies[k].requires_grad_()
@@ -121,12 +127,13 @@ def check_each_gradient_alone(op: FusedOp, inputs: Tensors) -> None:
 def check_library(op: FusedOp, inputs: Tensors) -> None:
     """The ops of torch.library: schema, fake tensors, autograd registration."""
     copies = leaves(inputs)
-    torch.library.opcheck(op.forward_op, tuple(copies))
-    outputs = as_tuple(op.forward_op(*inputs))
+    name = backend_of(op)
+    torch.library.opcheck(op.forward_op, (*copies, name))
+    outputs = as_tuple(op.forward_op(*inputs, name))
     upstreams = [torch.ones_like(t) for t in outputs]
     kept = outputs if op.keeps_outputs else ()
     wanted = [t.is_floating_point() for t in inputs]
-    torch.library.opcheck(op.backward_op, (*upstreams, *copies, *kept, wanted))
+    torch.library.opcheck(op.backward_op, (*upstreams, *copies, *kept, name, wanted))
 
 
 def check_compile(op: FusedOp, inputs: Tensors, backend: str = "aot_eager") -> None:
@@ -257,7 +264,7 @@ def check_in_pytorch(op: FusedOp, inputs: Tensors, *, symmetric: Sequence[int] =
     """All of the above, at small inputs in float64."""
     check_values(op, inputs)
     check_autograd(op, inputs, symmetric=symmetric)
-    if op.kernels.reduced is not None:
+    if op.reduces:
         check_reductions(op, inputs)
     check_each_gradient_alone(op, inputs)
     check_library(op, inputs)

@@ -50,10 +50,10 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return call
 
-    forward, backward, both = sem_kl_op.kernels
+    forward, backward, both = sem_kl_op.kernels["cpu"]
     assert both is not None
     kernels = Kernels(recorded("cpu", forward), recorded("cpu", backward), recorded("cpu", both))
-    monkeypatch.setattr(sem_kl_op, "kernels", kernels)
+    monkeypatch.setitem(sem_kl_op.kernels, "cpu", kernels)
     monkeypatch.setattr(sem_kl_op, "reference", recorded("reference", sem_kl_op.reference))
     return calls
 

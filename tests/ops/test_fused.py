@@ -57,7 +57,7 @@ def _none_of_the_package() -> Iterator[None]:
     """The toys are known to the choice of a backend in this file only."""
     toys = ("toy_squares", "toy_smallest", "toy_masked")
     for toy in toys:
-        _backend.register(toy)
+        _backend.register(toy, ["cpu"])
     yield
     for toy in toys:
         del _backend._OPS[toy]
@@ -67,7 +67,7 @@ SQUARES = FusedOp(
     "toy_squares",
     reference=squares,
     fake=lambda x, y: (torch.empty_like(x), torch.empty_like(x)),
-    kernels=Kernels(squares, squares_backward),
+    kernels={"cpu": Kernels(squares, squares_backward)},
     outputs=2,
     keeps_outputs=True,
 )
@@ -75,7 +75,7 @@ SMALLEST = FusedOp(
     "toy_smallest",
     reference=smallest,
     fake=lambda x, y: (torch.empty_like(x), torch.empty_like(x, dtype=torch.int64)),
-    kernels=Kernels(smallest, smallest_backward),
+    kernels={"cpu": Kernels(smallest, smallest_backward)},
     outputs=2,
     keeps_outputs=True,
 )
@@ -83,7 +83,7 @@ MASKED = FusedOp(
     "toy_masked",
     reference=masked,
     fake=lambda x, mask, y: (torch.empty_like(x),),
-    kernels=Kernels(lambda *inputs: (masked(*inputs),), masked_backward),
+    kernels={"cpu": Kernels(lambda *inputs: (masked(*inputs),), masked_backward)},
 )
 for op in (SQUARES, SMALLEST, MASKED):
     del _backend._OPS[op.name]
@@ -142,7 +142,7 @@ def test_reductions_without_a_kernel_of_their_own(reduction: str) -> None:
 
 
 def test_an_op_makes_itself_known() -> None:
-    assert backends()["sem_kl"].keys() == {"reference", "cpu"}
+    assert backends()["sem_kl"].keys() == {"reference", "cpu", "triton"}
 
 
 def test_activation_checkpointing() -> None:

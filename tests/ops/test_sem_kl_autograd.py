@@ -149,7 +149,7 @@ def test_without_gradients(mode: Callable[[], Any], reduction: str, posterior: s
 @each_posterior
 def test_opcheck(posterior: str, jac: str) -> None:
     offset = "shared" if jac == "per_sample" else "per_sample"
-    torch.library.opcheck(sem_kl_op.forward_op, tuple(sem_inputs(3, 4, posterior, jac, offset).leaves()))
+    torch.library.opcheck(sem_kl_op.forward_op, (*sem_inputs(3, 4, posterior, jac, offset).leaves(), "cpu"))
 
 
 @pytest.mark.parametrize(
@@ -164,8 +164,8 @@ def test_opcheck(posterior: str, jac: str) -> None:
 def test_opcheck_with_gradients(posterior: str, jac: str, wanted: tuple[bool, ...]) -> None:
     leaves = sem_inputs(3, 4, posterior, jac).leaves(wanted)
     upstream = upstream_gradient(3, torch.float64)
-    torch.library.opcheck(sem_kl_op.backward_op, (upstream, *leaves, list(wanted)))
-    torch.library.opcheck(sem_kl_op.reduced_op, (*(t.detach() for t in leaves), "mean", list(wanted)))
+    torch.library.opcheck(sem_kl_op.backward_op, (upstream, *leaves, "cpu", list(wanted)))
+    torch.library.opcheck(sem_kl_op.reduced_op, (*(t.detach() for t in leaves), "cpu", "mean", list(wanted)))
 
 
 # torch.compile.

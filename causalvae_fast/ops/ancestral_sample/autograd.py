@@ -30,7 +30,7 @@ linear_op = FusedOp(
     "ancestral_sample_linear",
     reference=linear_reference,
     fake=_fake,
-    kernels=Kernels(linear_cpu, linear_backward_cpu),
+    kernels={"cpu": Kernels(linear_cpu, linear_backward_cpu)},
     keeps_outputs=True,
     public="ancestral_sample",
 )
@@ -39,7 +39,7 @@ quadratic_op = FusedOp(
     "ancestral_sample_quadratic",
     reference=quadratic_reference,
     fake=_fake,
-    kernels=Kernels(quadratic_cpu, quadratic_backward_cpu),
+    kernels={"cpu": Kernels(quadratic_cpu, quadratic_backward_cpu)},
     keeps_outputs=True,
     public="ancestral_sample",
 )
@@ -49,7 +49,7 @@ mlp_ops = {
         f"mlp_ancestral_sample_{activation}",
         reference=mlp_reference(activation),
         fake=_fake,
-        kernels=Kernels(partial(mlp_cpu, activation), partial(mlp_backward_cpu, activation)),
+        kernels={"cpu": Kernels(partial(mlp_cpu, activation), partial(mlp_backward_cpu, activation))},
         keeps_outputs=True,
         public="mlp_ancestral_sample",
     )

@@ -40,7 +40,7 @@ def _op(given_q: str, given_p: str) -> FusedOp:
         f"gaussian_kl_{given_q}_{given_p}",
         reference=reference,
         fake=_fake,
-        kernels=Kernels(forward, backward),
+        kernels={"cpu": Kernels(forward, backward)},
         public="gaussian_kl",
     )
 

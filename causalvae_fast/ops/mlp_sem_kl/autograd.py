@@ -22,7 +22,7 @@ def _op(activation: str, *, packed_scale_tril: bool) -> FusedOp:
         f"mlp_sem_kl_{activation}" + ("_packed_scale_tril" if packed_scale_tril else ""),
         reference=mlp_sem_kl_reference(activation, packed_scale_tril=packed_scale_tril),
         fake=_fake,
-        kernels=one_pass(partial(mlp_sem_kl_cpu, activation, packed_scale_tril=packed_scale_tril)),
+        kernels={"cpu": one_pass(partial(mlp_sem_kl_cpu, activation, packed_scale_tril=packed_scale_tril))},
         public="mlp_sem_kl",
     )
 

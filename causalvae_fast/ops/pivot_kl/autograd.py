@@ -67,12 +67,14 @@ def _backward_logsumexp(
 # The backward kernels compute the divergences again rather than store (B, K) of them; from the reduced ones they
 # know the weight of each as soon as they have it.
 pivot_kl_ops = {
-    "none": FusedOp("pivot_kl", reference=pivot_kl_reference, fake=_fake, kernels=Kernels(_forward, _backward)),
+    "none": FusedOp(
+        "pivot_kl", reference=pivot_kl_reference, fake=_fake, kernels={"cpu": Kernels(_forward, _backward)}
+    ),
     "min": FusedOp(
         "pivot_kl_min",
         reference=pivot_kl_min_reference,
         fake=_fake_min,
-        kernels=Kernels(_forward_min, _backward_min),
+        kernels={"cpu": Kernels(_forward_min, _backward_min)},
         outputs=2,
         keeps_outputs=True,
         public="pivot_kl",
@@ -81,7 +83,7 @@ pivot_kl_ops = {
         "pivot_kl_logsumexp",
         reference=pivot_kl_logsumexp_reference,
         fake=_fake_logsumexp,
-        kernels=Kernels(_forward_logsumexp, _backward_logsumexp),
+        kernels={"cpu": Kernels(_forward_logsumexp, _backward_logsumexp)},
         keeps_outputs=True,
         public="pivot_kl",
     ),

@@ -19,7 +19,7 @@ propagate_op = FusedOp(
     "propagate",
     reference=propagate_reference,
     fake=_fake,
-    kernels=Kernels(propagate_cpu, propagate_backward_cpu),
+    kernels={"cpu": Kernels(propagate_cpu, propagate_backward_cpu)},
     outputs=2,
     keeps_outputs=True,
 )

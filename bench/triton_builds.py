@@ -1,0 +1,190 @@
+"""What the Triton kernels compile to, without a GPU: registers, shared memory and spills of each configuration.
+
+    python bench/triton_builds.py            # compare with bench/results/triton_builds.json
+    python bench/triton_builds.py --write    # replace it
+
+Launches are recorded by running the launchers on tensors without memory, so that what is compiled is what a call
+would launch: the same types, the same constants, the same alignment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+BASELINE = Path(__file__).parent / "results" / "triton_builds.json"
+ARCHITECTURES = (80, 90, 100)
+DTYPES = {torch.float32: "fp32", torch.float64: "fp64"}
+TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+
+
+class Launch(NamedTuple):
+    """One launch of a kernel: its grid, arguments by name, and options of the compiler."""
+
+    kernel: Any
+    grid: tuple[int, ...]
+    arguments: dict[str, Any]
+    options: dict[str, int]
+
+    def key(self, arch: int) -> str:
+        """Names what it compiles to: the kernel, dtype, constants, warps, stages and architecture."""
+        constants = {
+            k: v
+            for k, v in self.arguments.items()
+            if isinstance(v, (bool, str)) or (k.isupper() and isinstance(v, int))
+        }
+        parts = [f"{k}={v}" for k, v in {**constants, **self.options}.items()]
+        return " ".join([self.kernel.__name__, self.dtype, *parts, f"sm_{arch}"])
+
+    @property
+    def dtype(self) -> str:
+        return next(DTYPES[a.dtype] for a in self.arguments.values() if isinstance(a, Tensor))
+
+
+class _Recorder:
+    def __init__(self, kernel: Any, launches: list[Launch]) -> None:
+        self.kernel, self.launches = kernel, launches
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+        def launch(*args: Any, **kwargs: Any) -> None:
+            options = {k: kwargs.pop(k) for k in ("num_warps", "num_stages")}
+            arguments = dict(zip(self.kernel.arg_names, args, strict=False)) | kwargs
+            assert arguments.keys() == set(self.kernel.arg_names)
+            self.launches.append(Launch(self.kernel, grid, arguments, options))
+
+        return launch
+
+
+@contextmanager
+def recorded(module: ModuleType) -> Iterator[list[Launch]]:
+    """The launches of the kernels of a launcher's module, which are not carried out."""
+    launches: list[Launch] = []
+    kernels = {name: kernel for name, kernel in vars(module).items() if name.endswith("_kernel")}
+    try:
+        for name, kernel in kernels.items():
+            setattr(module, name, _Recorder(kernel, launches))
+        yield launches
+    finally:
+        for name, kernel in kernels.items():
+            setattr(module, name, kernel)
+
+
+def sem_kl_launches(
+    batch: int,
+    d: int,
+    full: bool,
+    dtype: torch.dtype = torch.float32,
+    *,
+    shared: bool = False,
+    packed: bool = False,
+    gradients: bool = True,
+) -> list[Launch]:
+    """The launches of one call of `sem_kl`."""
+    module = importlib.import_module("causalvae_fast.ops.sem_kl.triton_kernel")
+
+    def tensor(*shape: int) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+    matrix = (d * (d + 1) // 2,) if packed else (d, d)
+    jac = tensor(*(() if shared else (batch,)), *matrix)
+    factor = tensor(batch, *matrix) if full else tensor(batch, d)
+    with recorded(module) as launches:
+        module.sem_kl_triton(
+            jac, tensor(batch, d), tensor(d), tensor(batch, d), factor,
+            packed_jac=packed, packed_scale_tril=packed and full, upstream=tensor(batch), wanted=(gradients,) * 5,
+        )  # fmt: skip
+    return launches
+
+
+def compile_launch(launch: Launch, arch: int) -> Any:
+    """The kernel, compiled as a launch with these arguments would."""
+    signature, constants, attributes = {}, {}, {}
+    for k, name in enumerate(launch.kernel.arg_names):
+        value = launch.arguments[name]
+        if isinstance(value, Tensor):
+            signature[name] = "*" + DTYPES.get(value.dtype, "i64")
+        elif isinstance(value, int) and not isinstance(value, bool) and not name.isupper() and value != 1:
+            signature[name] = "i32" if -(2**31) <= value < 2**31 else "i64"
+        else:
+            signature[name], constants[name] = "constexpr", value
+            continue
+        if isinstance(value, Tensor) or value % 16 == 0:
+            attributes[(k,)] = [["tt.divisibility", 16]]
+    source = ASTSource(launch.kernel, signature, constants, attributes)
+    return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=launch.options)
+
+
+def resources(compiled: Any) -> dict[str, int]:
+    """Registers of a thread, bytes of shared memory of a program, bytes that spill from registers."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.asm["cubin"])
+        file.flush()
+        command = [str(TOOLS / "cuobjdump"), "--dump-resource-usage", file.name]
+        usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"REG:(\d+) STACK:(\d+) .*LOCAL:(\d+)", usage)
+    assert found is not None, usage
+    registers, stack, local = map(int, found.groups())
+    return {"registers": registers, "shared": compiled.metadata.shared, "spills": stack + local}
+
+
+def every_launch() -> dict[str, Launch]:
+    """One launch of every configuration, by what distinguishes them."""
+    launches: dict[str, Launch] = {}
+    for dtype in DTYPES:
+        for d, full, gradients in itertools.product((16, 32, 64, 128, 512), (False, True), (True, False)):
+            found = sem_kl_launches(256, d, full, dtype, gradients=gradients)
+            if gradients:
+                found += sem_kl_launches(256, d, full, dtype, shared=True)
+            launches |= {launch.key(0): launch for launch in found}
+        for d, full in ((16, True), (64, True), (128, True), (128, False)):
+            found = sem_kl_launches(256, d, full, dtype, packed=True)
+            launches |= {launch.key(0): launch for launch in found}
+    return launches
+
+
+def build(architectures: tuple[int, ...] = ARCHITECTURES) -> dict[str, dict[str, int]]:
+    """What each configuration takes on each architecture."""
+    launches = every_launch()
+    found = {}
+    for arch in architectures:
+        for launch in launches.values():
+            found[launch.key(arch)] = resources(compile_launch(launch, arch))
+            print(launch.key(arch), found[launch.key(arch)], file=sys.stderr, flush=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="replace the baseline")
+    parser.add_argument("--arch", type=int, nargs="*", default=ARCHITECTURES)
+    options = parser.parse_args()
+    found = build(tuple(options.arch))
+    if options.write:
+        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in sorted(found.items())]
+        BASELINE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    else:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        sys.exit("TRITON_INTERPRET must not be set: the interpreter compiles nothing")
+    main()
