@@ -17,6 +17,8 @@ import torch
 from bound import Bound
 from interleave import Times
 
+from causalvae_fast.ops import _native
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
 
@@ -32,7 +34,7 @@ def environment() -> dict[str, Any]:
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
-        "device": _cpu_model(),
+        "device": device(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -47,6 +49,12 @@ def _commit() -> str:
     # What a run writes itself does not change what it measures.
     changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results", ":!README.md")
     return (git("rev-parse", "--short=12", "HEAD") or "unknown") + ("+changes" if changed else "")
+
+
+@functools.cache
+def device() -> str:
+    """The processor, and the instruction set that our kernels use: its name alone does not say what it can do."""
+    return f"{_cpu_model()}, {_native.cpu().isas()[-1]}"
 
 
 def _cpu_model() -> str:
