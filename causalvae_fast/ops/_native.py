@@ -64,3 +64,13 @@ def signature(arguments: tuple[object, ...]) -> bytes | None:
         return (_found or _find()).signature(*arguments)
     except NotBuiltError:
         return None
+
+
+def first_element(tensor: object) -> float | None:
+    """The first element of a tensor; None if the compiled module is not there or the tensor is not ordinary, as for
+    `signature`.
+    """
+    try:
+        return (_found or _find()).first_element(tensor)
+    except NotBuiltError:
+        return None

@@ -106,6 +106,18 @@ bool is_nothing_going_on() {
   return PyDict_GetItemWithError(t.forward_mode.ptr(), t.level.ptr()) == t.no_level.ptr();
 }
 
+// False unless it is a dense tensor on the CPU, of no subclass but Parameter, with memory.
+bool view_if_ordinary(PyObject* object, dlpack::Tensor& view) {
+  const Torch& t = torch();
+  auto* type = reinterpret_cast<PyObject*>(Py_TYPE(object));
+  if (type != t.tensor.ptr() && type != t.parameter.ptr()) return false;
+  if (t.api->view(object, &view) != 0) {
+    PyErr_Clear();
+    return false;
+  }
+  return view.device.type == dlpack::kCpu;
+}
+
 // Bytes, as far as there is room for them.
 class Writer {
  public:
@@ -126,7 +138,6 @@ class Writer {
 
 // False if a signature cannot say what the argument is.
 bool write_argument(Writer& out, PyObject* argument) {
-  const Torch& t = torch();
   if (argument == Py_None) return out.write_kind('n');
   if (PyBool_Check(argument)) return out.write_kind(argument == Py_True ? 'y' : 'f');
   if (PyUnicode_Check(argument)) {
@@ -135,14 +146,8 @@ bool write_argument(Writer& out, PyObject* argument) {
     if (text == nullptr) throw py::error_already_set();
     return out.write_kind('s') && out.write(&length, sizeof length) && out.write(text, static_cast<size_t>(length));
   }
-  auto* type = reinterpret_cast<PyObject*>(Py_TYPE(argument));
-  if (type != t.tensor.ptr() && type != t.parameter.ptr()) return false;
   dlpack::Tensor view;
-  if (t.api->view(argument, &view) != 0) {  // no memory, or not dense
-    PyErr_Clear();
-    return false;
-  }
-  return view.device.type == dlpack::kCpu && out.write_kind('t') && out.write(&view.dtype, sizeof view.dtype) &&
+  return view_if_ordinary(argument, view) && out.write_kind('t') && out.write(&view.dtype, sizeof view.dtype) &&
          out.write(&view.dims, sizeof view.dims) &&
          out.write(view.shape, sizeof *view.shape * static_cast<size_t>(view.dims));
 }
@@ -191,6 +196,8 @@ PyObject* signature(PyObject* const* arguments, Py_ssize_t count) {
 
 PyObject* first_element(PyObject* const* arguments, Py_ssize_t count) {
   if (count != 1) throw py::type_error("first_element takes a tensor");
+  dlpack::Tensor view;
+  if (!view_if_ordinary(arguments[0], view)) Py_RETURN_NONE;
   Tensor tensor(arguments[0]);
   double value = 0;
   with_type_of(tensor, [&]<class T>() {

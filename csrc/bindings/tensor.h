@@ -78,7 +78,7 @@ class Tensor {
 // PyTorch watches or transforms what is called (autocast, tracing, modes, torch.func, forward mode).
 PyObject* signature(PyObject* const* arguments, Py_ssize_t count);
 
-// (tensor): its first element, as a float.
+// (tensor): its first element, as a float. None for what is no ordinary tensor, in the sense above.
 PyObject* first_element(PyObject* const* arguments, Py_ssize_t count);
 
 // (like, *sizes): an uninitialised tensor with the dtype of another. The memory of large ones is kept for the next call
