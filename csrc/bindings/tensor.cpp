@@ -43,7 +43,10 @@ struct Torch {
 };
 
 const Torch& torch() {
-  static const Torch* const instance = new Torch;  // never destroyed: it outlives the interpreter's shutdown
+  // Guarded by Python's lock alone: imports may let go of it, and a thread that then waited here for the guard of a
+  // static object would never give it back. Never destroyed: tensors may outlive the interpreter.
+  static const Torch* instance = nullptr;
+  if (instance == nullptr) instance = new Torch;
   return *instance;
 }
 
