@@ -37,6 +37,7 @@ std::map<std::string, std::string> build_info() {
 
 PYBIND11_MODULE(_cpu, module) {
   module.doc() = "Compiled kernels of causalvae_fast for the CPU. Call them through causalvae_fast.ops.";
+  cvf::bindings::find_torch();
   cvf::bindings::bind_ancestral_sample(module);
   cvf::bindings::bind_propagate(module);
   cvf::bindings::bind_gaussian_kl(module);

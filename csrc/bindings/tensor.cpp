@@ -43,10 +43,7 @@ struct Torch {
 };
 
 const Torch& torch() {
-  // Guarded by Python's lock alone: imports may let go of it, and a thread that then waited here for the guard of a
-  // static object would never give it back. Never destroyed: tensors may outlive the interpreter.
-  static const Torch* instance = nullptr;
-  if (instance == nullptr) instance = new Torch;
+  static const Torch* const instance = new Torch;  // never destroyed: tensors may outlive the interpreter
   return *instance;
 }
 
@@ -156,6 +153,8 @@ bool write_argument(Writer& out, PyObject* argument) {
 }
 
 }  // namespace
+
+void find_torch() { torch(); }
 
 Tensor::Tensor(PyObject* object) {
   if (object == Py_None) return;

@@ -13,6 +13,9 @@
 
 namespace cvf::bindings {
 
+// Looks up what is needed of PyTorch, when the module is imported. Throws if this PyTorch does not offer it.
+void find_torch();
+
 // An argument: a tensor on the CPU, or none. Valid as long as the Python object is.
 class Tensor {
  public:
