@@ -67,8 +67,8 @@ def signature(arguments: tuple[object, ...]) -> bytes | None:
 
 
 def first_element(tensor: object) -> float | None:
-    """The first element of a tensor; None if the compiled module is not there or the tensor is not ordinary, as for
-    `signature`.
+    """The first element of a tensor; None if the compiled module is not there, or the tensor is not ordinary in the
+    sense of `signature`.
     """
     try:
         return (_found or _find()).first_element(tensor)
