@@ -67,7 +67,7 @@ def signature(arguments: tuple[object, ...]) -> bytes | None:
 
 
 def first_element(tensor: object) -> float | None:
-    """The first element of a tensor; None if the compiled module is not there, or the tensor is not ordinary in the
+    """The first element of a tensor; None without the compiled module, or if the tensor is not ordinary, in the
     sense of `signature`.
     """
     try:
