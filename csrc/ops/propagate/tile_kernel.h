@@ -22,12 +22,15 @@ struct Panels {
 template <class T>
 struct Tiles {
   static constexpr int kWidth = kLanes<T>;
-  static constexpr int kRows = 8;
+  // A panel is a cache line wide: past the cache, a part of a line that is written costs as much as all of it.
+  static constexpr int kColumns = kCacheLine / kVectorBytes;
+  static constexpr int kPanel = kColumns * kWidth;
+  static constexpr int kRows = 8 / kColumns;
 
   // Elements between the rows of a padded (d, d) matrix: an odd number of vectors, since rows a large power of two
   // apart would compete for the same lines of the cache.
   static int64_t padded_row(int64_t d) {
-    const int64_t vectors = round_up(d, kWidth) / kWidth;
+    const int64_t vectors = round_up(d, kPanel) / kWidth;
     return (vectors + 1 - vectors % 2) * kWidth;
   }
 };
@@ -36,21 +39,26 @@ template <class T>
 class TileForward {
   using V = Vec<T>;
   static constexpr int kWidth = Tiles<T>::kWidth;
+  static constexpr int kColumns = Tiles<T>::kColumns;
+  static constexpr int kPanel = Tiles<T>::kPanel;
   static constexpr int kRows = Tiles<T>::kRows;
 
  public:
   // For `matrices` matrices (d, d) in all, which follow each other at `out`.
   TileForward(const Sigma<T>& sigma, int64_t d, const T* out, int64_t matrices)
-      : sigma_(sigma), d_(d), writer_(out, matrices * d, d), panel_(round_up(d, kWidth)) {}
+      : sigma_(sigma), d_(d), writer_(out, matrices * d, d), panel_(round_up(d, kWidth) * kColumns) {}
 
   // S = W^-1 diag(sigma) of one matrix.
   void scale_tril(const T* jac, T* out, Panels panels = {}) {
-    for (int64_t k = panels.first * kWidth; k < d_; k += panels.step * kWidth) {
-      for (int64_t i = k; i < d_; ++i) panel_[i] = V{};
-      for (int64_t c = 0; c < std::min<int64_t>(kWidth, d_ - k); ++c) panel_[k + c][c] = sigma_[k + c];
-      solve_lower<T, kRows, 1>(Left<T>{jac, d_, 1}, Solution<T>{panel_.data(), 1, 1}, k, d_);
+    for (int64_t k = panels.first * kPanel; k < d_; k += panels.step * kPanel) {
+      for (int64_t i = k * kColumns; i < d_ * kColumns; ++i) panel_[i] = V{};
+      T* diagonal = reinterpret_cast<T*>(&panel_[k * kColumns]);
+      for (int64_t c = 0; c < std::min<int64_t>(kPanel, d_ - k); ++c) diagonal[c * (kPanel + 1)] = sigma_[k + c];
+      solve_lower<T, kRows, kColumns>(Left<T>{jac, d_, 1}, Solution<T>{panel_.data(), kColumns, 1}, k, d_);
       for (int64_t i = 0; i < d_; ++i) {
-        writer_.write(out + i * d_, k, i < k ? V{} : keep_first<T>(panel_[i], i + 1 - k));
+        for (int64_t c = 0, j = k; c < kColumns && j < d_; ++c, j += kWidth) {
+          writer_.write(out + i * d_, j, i < k ? V{} : keep_first<T>(panel_[i * kColumns + c], i + 1 - j));
+        }
       }
     }
   }
@@ -87,13 +95,15 @@ class TileForward {
   const Sigma<T>& sigma_;
   const int64_t d_;
   const RowWriter<T> writer_;
-  Scratch<V> panel_;  // (d,): a panel of S; or loc, of which it holds a vector in each
+  Scratch<V> panel_;  // (d, columns): a panel of S; or loc, of which it holds a vector in each
 };
 
 template <class T>
 class TileBackward {
   using V = Vec<T>;
   static constexpr int kWidth = Tiles<T>::kWidth;
+  static constexpr int kColumns = Tiles<T>::kColumns;
+  static constexpr int kPanel = Tiles<T>::kPanel;
   static constexpr int kRows = Tiles<T>::kRows;
 
  public:
@@ -112,13 +122,17 @@ class TileBackward {
 
   // Y = W^-T G, on and below the diagonal. Nothing is read from G behind `end`.
   void factor_adjoint(const T* jac, const T* upstream, const T* end, Panels panels = {}) {
-    for (int64_t k = panels.first * kWidth; k < d_; k += panels.step * kWidth) {
+    for (int64_t k = panels.first * kPanel; k < d_; k += panels.step * kPanel) {
       for (int64_t i = k; i < d_; ++i) {
-        const T* source = upstream + i * d_ + k;
-        const int64_t count = i + 1 - k;
-        store(&adjoint_[i * row_ + k], count >= kWidth ? load(source) : load_first(source, count, end));
+        for (int64_t c = 0, j = k; c < kColumns; ++c, j += kWidth) {
+          const T* source = upstream + i * d_ + j;
+          const int64_t count = i + 1 - j;
+          const V g = count >= kWidth ? load(source) : count > 0 ? load_first(source, count, end) : V{};
+          store(&adjoint_[i * row_ + j], g);
+        }
       }
-      solve_transposed<T, kRows, 1>(Left<T>{jac, d_, 1}, Solution<T>{vectors(adjoint_, k), row_ / kWidth, 1}, k, d_);
+      const Solution<T> solution{vectors(adjoint_, k), row_ / kWidth, 1};
+      solve_transposed<T, kRows, kColumns>(Left<T>{jac, d_, 1}, solution, k, d_);
     }
   }
 
@@ -155,6 +169,7 @@ class TileBackward {
         transpose<T>(block);
         for (int r = 0; r < kWidth; ++r) store(&transposed_[(k + r) * row_ + j], block[r]);
       }
+      for (int64_t k = j + kWidth; k % kPanel != 0 && k < d_; ++k) store(&transposed_[k * row_ + j], V{});
     }
   }
 
@@ -162,18 +177,24 @@ class TileBackward {
   // null.
   void jac_gradient(const T* loc, T* out, Panels panels = {}) {
     if (loc) std::memcpy(loc_.data(), loc, static_cast<size_t>(d_) * sizeof(T));
-    for (int64_t j = panels.first * kWidth; j < d_; j += panels.step * kWidth) {
-      const V parents = load(&loc_[j]);
+    for (int64_t j = panels.first * kPanel; j < d_; j += panels.step * kPanel) {
       const Right<T> right{vectors(transposed_, j), row_ / kWidth, 1};
-      for (int64_t i = 0; i < j; ++i) writer_.write(out + i * d_, j, V{});
+      const auto write = [&](int64_t i, const V(&values)[kColumns]) {
+        for (int64_t c = 0, k = j; c < kColumns && k < d_; ++c, k += kWidth) {
+          writer_.write(out + i * d_, k, keep_first<T>(values[c], i - k));
+        }
+      };
+      for (int64_t i = 0; i < j; ++i) write(i, {});
       for_tiles<kRows>(j, d_, [&](auto rows, int64_t i) {
         constexpr int n = rows;
-        V acc[n][1] = {};
+        V acc[n][kColumns] = {};
         if (loc) {
-          for (int r = 0; r < n; ++r) acc[r][0] = loc_adjoint_[i + r] * parents;
+          for (int r = 0; r < n; ++r) {
+            for (int c = 0; c < kColumns; ++c) acc[r][c] = loc_adjoint_[i + r] * load(&loc_[j + c * kWidth]);
+          }
         }
-        multiply_tile<1, T>(acc, Left<T>{&adjoint_[i * row_], row_, 1}, right, 0, std::min(j + kWidth, d_));
-        for (int r = 0; r < n; ++r) writer_.write(out + (i + r) * d_, j, keep_first<T>(acc[r][0], i + r - j));
+        multiply_tile<1, T>(acc, Left<T>{&adjoint_[i * row_], row_, 1}, right, 0, std::min(j + kPanel, d_));
+        for (int r = 0; r < n; ++r) write(i + r, acc[r]);
       });
     }
   }
