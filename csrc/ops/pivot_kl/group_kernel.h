@@ -19,7 +19,8 @@ class GroupKernel {
   using V = Vec<T>;
   using Int = typename Simd<T>::Int;
   static constexpr int kWidth = kLanes<T>;
-  static constexpr int kTileRows = 8;  // where one vector of a row is enough
+  static constexpr int kTileRows = 8;                   // where one vector of a row is enough
+  static constexpr int kTile = kManyRegisters ? 4 : 3;  // rows and columns, where samples stand across lanes
 
  public:
   GroupKernel(const Arguments<T>& args, const Pivots<T>& pivots, PivotSums<T>& sums, int thread)
@@ -138,8 +139,8 @@ class GroupKernel {
   V full_spread(int64_t k) {
     const T* jac = pivots_.jac(k);
     for (int64_t i = 0; i < d_; ++i) spread_[i] = V{};
-    for_tiles<4>(0, d_, [&](auto columns, int64_t c) {
-      for_tiles<4>(c, d_, [&](auto rows, int64_t i) {
+    for_tiles<kTile>(0, d_, [&](auto columns, int64_t c) {
+      for_tiles<kTile>(c, d_, [&](auto rows, int64_t i) {
         constexpr int kRows = rows, kColumns = columns;
         V acc[kRows][kColumns];
         for (int r = 0; r < kRows; ++r) {
@@ -334,8 +335,8 @@ class GroupKernel {
 
   // L L^T, packed.
   void multiply_factor() {
-    for_tiles<4>(0, d_, [&](auto columns, int64_t c) {
-      for_tiles<4>(c, d_, [&](auto rows, int64_t i) {
+    for_tiles<kTile>(0, d_, [&](auto columns, int64_t c) {
+      for_tiles<kTile>(c, d_, [&](auto rows, int64_t i) {
         constexpr int kRows = rows, kColumns = columns;
         V acc[kRows][kColumns] = {};
         const Left<V> left{&factor_[i * factor_row_], factor_row_, 1};
@@ -397,8 +398,8 @@ class GroupKernel {
     for (int64_t i = 0; i < d_; ++i) {
       for (int64_t j = 0; j <= i; ++j) product_[i * factor_row_ + j] = product_[j * factor_row_ + i] = *packed++;
     }
-    for_tiles<4>(0, d_, [&](auto columns, int64_t c) {
-      for_tiles<4>(c, d_, [&](auto rows, int64_t i) {
+    for_tiles<kTile>(0, d_, [&](auto columns, int64_t c) {
+      for_tiles<kTile>(c, d_, [&](auto rows, int64_t i) {
         constexpr int kRows = rows, kColumns = columns;
         V acc[kRows][kColumns] = {};
         const Left<V> left{&product_[i * factor_row_], factor_row_, 1};
