@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import math
-import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+from torch.distributions import Distribution, MultivariateNormal
 
 from causalvae_fast import ops
+from causalvae_fast.distribution import SEMDistribution
+from causalvae_fast.divergence import Centre, Closest, Divergence, Estimator, Pivot, log_density
 from causalvae_fast.graph import GumbelEdges
 from causalvae_fast.graph.convert import to_adjacency, to_networkx
+from causalvae_fast.graph.interventions import Do, descendants, intervention
 from causalvae_fast.mechanisms import Mechanism
 from causalvae_fast.ops._autocast import in_float32
+from causalvae_fast.posterior import Posterior, parameters_of
 
 if TYPE_CHECKING:
     import networkx
@@ -31,14 +33,31 @@ class SEMPrior(nn.Module):
     posterior needs triangular products only (`ops.sem_kl`). For a linear mechanism this is exact. Without
     edges, and with log_sigma = 0, the prior is N(0, I). Under autocast, everything is computed in float32.
 
+    For other mechanisms the divergence depends on where f is expanded; docs/pivots.md has measurements.
+
+    - `pivot="posterior_mean"`: at the mean of each posterior. Exact up to the curvature of f inside of it.
+    - `pivot="posterior_sample"`: at a posterior sample, the one the decoder gets if `kl(..., z=z)` is told.
+    - `pivot="ancestral"`: at `pivots` samples z0 of the SEM, shared by the batch, whose local Gaussians are
+      reduced by `closest`: "logsumexp", the bound for the mixture of them, or "min", the closest one.
+      `centre="mean"`, b = f(z0) - A z0, is exact for a linear SEM; `centre="pivot"`, b = z0 - A z0, puts the mean
+      of each Gaussian on its pivot, which counts the pivot's noise twice.
+    - `estimator="monte_carlo"`: log q(z) - log p(z) at a posterior sample z, without any expansion: unbiased, with
+      the variance of one sample.
+
     Args:
         mechanism: f, with its `d`. See `LinearMechanism`.
         edges: learned gates on the edges, or None where every edge of the mechanism is there.
+        pivot: where f is expanded: "posterior_mean", "posterior_sample" or "ancestral".
+        estimator: "linearized" or "monte_carlo".
+        pivots: number of ancestral pivots, at least 1.
+        closest: how ancestral pivots are reduced, "logsumexp" or "min".
+        centre: of the local Gaussians of ancestral pivots, "mean" or "pivot".
         log_sigma: logarithm of the noise's standard deviation, one number or (d,).
         learn_log_sigma: make it a parameter; otherwise it is a fixed buffer.
 
     Raises:
-        ValueError: if `edges` or `log_sigma` does not fit the mechanism's d.
+        TypeError: if `mechanism` is none.
+        ValueError: if `edges` or `log_sigma` does not fit the mechanism's d, or a choice is another than it takes.
 
     The one-line replacement in a VAE with posterior N(loc, diag(scale^2)):
 
@@ -56,6 +75,11 @@ class SEMPrior(nn.Module):
         mechanism: Mechanism,
         edges: GumbelEdges | None = None,
         *,
+        pivot: Pivot = "posterior_mean",
+        estimator: Estimator = "linearized",
+        pivots: int = 16,
+        closest: Closest = "logsumexp",
+        centre: Centre = "mean",
         log_sigma: float | Tensor = 0.0,
         learn_log_sigma: bool = False,
     ) -> None:
@@ -64,14 +88,16 @@ class SEMPrior(nn.Module):
             raise TypeError(
                 f"mechanism must be a Mechanism, as LinearMechanism(d), got {type(mechanism).__name__}"
             )
-        d = mechanism.d
-        if edges is not None and edges.d != d:
-            raise ValueError(f"edges has {edges.d} nodes, but mechanism has {d}")
+        d, nodes = mechanism.d, mechanism.allowed.shape[0]
+        if edges is not None and edges.d != nodes:
+            of_a_window = "" if nodes == d else " in its window"
+            raise ValueError(f"edges has {edges.d} nodes, but mechanism has {nodes}{of_a_window}")
         if not isinstance(log_sigma, Tensor) or not log_sigma.is_floating_point():
             log_sigma = torch.as_tensor(log_sigma, dtype=torch.get_default_dtype())
         if log_sigma.shape not in ((), (d,)):
             raise ValueError(f"log_sigma must be a number or have shape ({d},), got {tuple(log_sigma.shape)}")
         log_sigma = log_sigma.detach().expand(d).clone()
+        self.divergence = Divergence(pivot, estimator, pivots, closest, centre)
         self.mechanism = mechanism
         self.edges = edges
         if learn_log_sigma:
@@ -87,7 +113,7 @@ class SEMPrior(nn.Module):
     def sample_edges(self) -> Tensor | None:
         """Gates (d, d), (child, parent), to share between calls: relaxed in training, 0 or 1 in evaluation.
 
-        None if the prior has no learned edges.
+        None if the prior has no learned edges. Those of a `TemporalMechanism` are the ones of its window.
         """
         return None if self.edges is None else self.edges()
 
@@ -96,8 +122,9 @@ class SEMPrior(nn.Module):
             return self.sample_edges()
         if not isinstance(edges, Tensor):
             raise TypeError(f"edges must be a tensor, got {type(edges).__name__}")
-        if edges.shape != (self.d, self.d):
-            raise ValueError(f"edges must have shape ({self.d}, {self.d}), got {tuple(edges.shape)}")
+        if edges.shape != self.mechanism.allowed.shape:
+            expected = tuple(self.mechanism.allowed.shape)
+            raise ValueError(f"edges must have shape {expected}, got {tuple(edges.shape)}")
         return edges
 
     def kl(
@@ -106,18 +133,21 @@ class SEMPrior(nn.Module):
         *,
         scale: Tensor | None = None,
         scale_tril: Tensor | None = None,
+        z: Tensor | None = None,
         edges: Tensor | None = None,
         reduction: Reduction = "none",
         validate_args: bool = False,
     ) -> Tensor:
-        """KL(q || prior) of Gaussian posteriors q = N(loc, L L^T), linearised at the posterior means.
+        """KL(q || prior) of Gaussian posteriors q = N(loc, L L^T), in the way that the prior was made for.
 
         Args:
             loc: posterior means (B, d); or q itself, a Normal with batch shape (B, d), an Independent(Normal,
                 1) or MultivariateNormal with batch shape (B,) and event shape (d,).
             scale: posterior standard deviations (B, d), above 0, of a diagonal posterior.
             scale_tril: Cholesky factors L (B, d, d) with positive diagonal, of a full one. What stands above
-                the diagonal is ignored.
+                the diagonal is ignored. Or packed, (B, d (d + 1) / 2), as by `ops.pack_tril`.
+            z: samples (B, d) of the posteriors, as the decoder gets them, where the way needs one; it draws its
+                own if None.
             edges: gates (d, d), (child, parent), as from `sample_edges`; drawn here if None.
             reduction: "none", "mean" or "sum" over the batch.
             validate_args: check that scales are positive, which reads them once more. Otherwise one that is not
@@ -134,8 +164,8 @@ class SEMPrior(nn.Module):
         if isinstance(loc, Distribution):
             if scale is not None or scale_tril is not None:
                 raise ValueError("scale and scale_tril are part of the distribution: pass kl(q) alone")
-            loc, scale, scale_tril = _gaussian_parameters(loc)
-        return self._kl(loc, scale, scale_tril, edges, reduction, validate_args)
+            loc, scale, scale_tril = parameters_of(loc)
+        return self._kl(loc, scale, scale_tril, z, edges, reduction, validate_args)
 
     @in_float32
     def _kl(
@@ -143,36 +173,39 @@ class SEMPrior(nn.Module):
         loc: Tensor,
         scale: Tensor | None,
         scale_tril: Tensor | None,
+        z: Tensor | None,
         edges: Tensor | None,
         reduction: str,
         validate_args: bool,
     ) -> Tensor:
         self._check_latents("loc", loc)
-        jac, offset = self.mechanism.expand(loc, self._gates(edges))
-        return ops.sem_kl(
-            jac,
-            offset,
-            self.log_sigma,
-            loc,
-            scale=scale,
-            scale_tril=scale_tril,
-            reduction=reduction,
-            validate_args=validate_args,
-        )
+        if z is not None:
+            self._check_latents("z", z)
+            if z.shape != loc.shape:
+                raise ValueError(f"z must have the shape of loc, {tuple(loc.shape)}, got {tuple(z.shape)}")
+        posterior = Posterior(loc, scale, scale_tril)
+        gates = self._gates(edges)
+        return self.divergence(self.mechanism, gates, self.log_sigma, posterior, z, reduction, validate_args)
 
     @in_float32
     def log_prob(self, z: Tensor, *, edges: Tensor | None = None) -> Tensor:
         """log p(z) = sum_i log N(z_i; f_i(z), sigma_i^2), (B,), for z (B, d). Exact for any mechanism."""
-        standardized = self.abduct(z, edges=edges) * torch.exp(-self.log_sigma)
-        constant = 0.5 * self.d * math.log(2 * math.pi) + self.log_sigma.sum()
-        return -0.5 * standardized.square().sum(-1) - constant
+        self._check_latents("z", z)
+        return log_density(z - self.mechanism(z, self._gates(edges)), self.log_sigma)
+
+    def distribution(self, *, edges: Tensor | None = None) -> SEMDistribution:
+        """The prior as a torch.distributions.Distribution, with gates drawn once, unless `edges` has them.
+
+        torch.distributions.kl_divergence(q, it) is `kl(q)`.
+        """
+        return SEMDistribution(self, self._gates(edges))
 
     @in_float32
     def rsample(
         self,
         sample_shape: Sequence[int] = (),
         *,
-        do: Mapping[int, float | Tensor] | None = None,
+        do: Do | None = None,
         edges: Tensor | None = None,
     ) -> Tensor:
         """Samples (*sample_shape, d) of the SEM, differentiable in its parameters.
@@ -185,15 +218,13 @@ class SEMPrior(nn.Module):
 
         Raises:
             TypeError: if `sample_shape` is a number.
-            ValueError: if a node of `do` is not in 0 .. d - 1 or a value has another shape.
+            ValueError: if a node of `do` is not in 0 .. d - 1, or a value has another shape or is NaN.
         """
         if isinstance(sample_shape, int):
             raise TypeError(f"sample_shape must be a tuple of sizes, as ({sample_shape},), got {sample_shape}")
         shape = torch.Size(sample_shape)
-        noise = torch.exp(self.log_sigma) * torch.randn(
-            shape.numel(), self.d, dtype=self.log_sigma.dtype, device=self.log_sigma.device
-        )
-        mask, values = self._intervention(do, noise, shape)
+        noise = self._draw_noise(shape.numel())
+        mask, values = intervention(do, noise, shape)
         z = self.mechanism.solve(noise, self._gates(edges), mask, values)
         return z.reshape(*shape, self.d)
 
@@ -201,24 +232,62 @@ class SEMPrior(nn.Module):
     def abduct(self, z: Tensor, *, edges: Tensor | None = None) -> Tensor:
         """The noise n = z - f(z), (B, d), that explains z (B, d)."""
         self._check_latents("z", z)
-        return z - self.mechanism(z, self._gates(edges))
+        return self.mechanism.abduct(z, self._gates(edges))
 
     @in_float32
-    def counterfactual(
-        self, z: Tensor, do: Mapping[int, float | Tensor], *, edges: Tensor | None = None
-    ) -> Tensor:
+    def counterfactual(self, z: Tensor, do: Do, *, edges: Tensor | None = None) -> Tensor:
         """What z (B, d) would have been under the interventions `do`, (B, d): abduct, intervene, predict.
 
-        A value of `do` is a number or has shape (B,).
+        The noise is that of z. A value of `do` is a number or has shape (B,).
 
         Raises:
             ValueError: if z has another shape, a node of `do` is not in 0 .. d - 1, or a value has another
-                shape.
+                shape or is NaN.
         """
         gates = self._gates(edges)
         noise = self.abduct(z, edges=gates)
-        mask, values = self._intervention(do, noise, z.shape[:1])
+        mask, values = intervention(do, noise, z.shape[:1])
         return self.mechanism.solve(noise, gates, mask, values)
+
+    @in_float32
+    def intervene(self, z: Tensor, do: Do, *, edges: Tensor | None = None) -> Tensor:
+        """Samples (B, d) under the interventions `do`, given what they leave as it is in z (B, d).
+
+        Descendants of the replaced nodes are drawn anew, with noise of their own; all other nodes stay as in z,
+        bit by bit. See `counterfactual` for the noise of z. A value of `do` is a number or has shape (B,).
+
+        Raises:
+            ValueError: as in `counterfactual`.
+        """
+        self._check_latents("z", z)
+        gates = self._gates(edges)
+        mask, values = intervention(do, z, z.shape[:1])
+        if mask is None or values is None:
+            return z.clone()
+        known = ~descendants(self.mechanism.influence(gates), mask) | mask
+        return self.mechanism.solve(self._draw_noise(len(z)), gates, known, torch.where(mask, values, z))
+
+    @in_float32
+    def extrapolate(
+        self, z: Tensor, steps: int = 1, *, latents: int | None = None, edges: Tensor | None = None
+    ) -> Tensor:
+        """The time steps after z, (B, steps * latents), without noise: shift the window, apply f, repeat.
+
+        Args:
+            z: the time steps so far, (B, T * latents); as many as the mechanism looks back, or more.
+            steps: time steps to predict, at least 1.
+            latents: nodes of a time step. A `TemporalMechanism` knows; the nodes of another mechanism are a window
+                of time steps, the last of which is predicted.
+            edges: gates, as from `sample_edges`; drawn here if None.
+
+        Raises:
+            TypeError: if `latents` is needed.
+            ValueError: if the shape of z, `steps` or `latents` does not fit.
+        """
+        latents = getattr(self.mechanism, "latents", None) if latents is None else latents
+        if latents is None:
+            raise TypeError("extrapolate needs latents, the number of nodes of a time step")
+        return self.mechanism.extrapolate(z, steps, latents, self._gates(edges))
 
     @in_float32
     def local_gaussian(self, pivot: Tensor, *, edges: Tensor | None = None) -> MultivariateNormal:
@@ -240,7 +309,8 @@ class SEMPrior(nn.Module):
     def edge_probabilities(self) -> Tensor:
         """Probability (d, d) of each edge, (child, parent), in [0, 1].
 
-        0 where the mechanism allows none; without learned edges, 1 everywhere else.
+        0 where the mechanism allows none; without learned edges, 1 everywhere else. Here and in what follows, the
+        nodes of a `TemporalMechanism` are those of its window.
         """
         allowed = self.mechanism.allowed.to(self.log_sigma.dtype)
         return allowed if self.edges is None else allowed * self.edges.probabilities()
@@ -271,27 +341,13 @@ class SEMPrior(nn.Module):
             attributes["coefficient"] = coefficients()
         return to_networkx(self.adjacency(threshold), attributes, names)
 
-    def _intervention(
-        self, do: Mapping[int, float | Tensor] | None, like: Tensor, shape: torch.Size
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Mask (d,) and values (N, d) of the interventions on N = shape.numel() samples, or None and None."""
-        if not do:
-            return None, None
-        mask = torch.zeros(self.d, dtype=torch.bool, device=like.device)
-        columns = list(torch.zeros_like(like).unbind(-1))
-        for node, value in do.items():
-            if isinstance(node, bool) or not (hasattr(node, "__index__") and 0 <= operator.index(node) < self.d):
-                raise ValueError(f"do names node {node!r}, but the nodes are 0 to {self.d - 1}")
-            if not isinstance(value, (int, float, Tensor)):
-                raise TypeError(f"do[{node}] must be a number or a tensor, got {type(value).__name__}")
-            value = torch.as_tensor(value, dtype=like.dtype, device=like.device)
-            if value.shape not in ((), shape):
-                raise ValueError(
-                    f"do[{node}] must be a number or have shape {tuple(shape)}, got {tuple(value.shape)}"
-                )
-            mask[node] = True
-            columns[node] = value.expand(shape).reshape(-1)
-        return mask, torch.stack(columns, dim=-1)
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in vars(self.divergence).items())
+
+    def _draw_noise(self, n: int) -> Tensor:
+        """(n, d), of the SEM."""
+        like = self.log_sigma
+        return torch.exp(like) * torch.randn(n, self.d, dtype=like.dtype, device=like.device)
 
     def _check_latents(self, name: str, value: Tensor) -> None:
         if not isinstance(value, Tensor):
@@ -302,15 +358,3 @@ class SEMPrior(nn.Module):
             raise TypeError(
                 f"{name} has dtype {value.dtype}, but the prior {self.log_sigma.dtype}: convert {name} to that"
             )
-
-
-def _gaussian_parameters(q: Distribution) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """loc, scale and scale_tril (one of them None) of a Gaussian posterior."""
-    if isinstance(q, MultivariateNormal):
-        return q.loc, None, q.scale_tril
-    base = q.base_dist if isinstance(q, Independent) and q.reinterpreted_batch_ndims == 1 else q
-    if isinstance(base, Normal):
-        return base.loc, base.scale, None
-    raise TypeError(
-        f"q must be a Normal, an Independent(Normal, 1) or a MultivariateNormal, got {type(q).__name__}"
-    )

@@ -13,7 +13,9 @@ PACKAGE = ROOT / "causalvae_fast"
 LAYERS = (
     {"ops"},
     {"graph", "mechanisms"},
-    {"prior"},
+    {"posterior"},
+    {"divergence"},
+    {"distribution", "prior"},
     {"models", "data", "metrics"},
     {"training", "figures", "discovery"},
     {"cli", "doctor"},

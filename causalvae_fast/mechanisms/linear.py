@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from causalvae_fast import ops
 from causalvae_fast.graph.masks import check_allowed
-from causalvae_fast.mechanisms.base import Mechanism
+from causalvae_fast.mechanisms.base import Mechanism, Normalization
 
 
 class LinearMechanism(Mechanism):
@@ -62,16 +63,14 @@ class LinearMechanism(Mechanism):
         edges: Tensor | None = None,
         do_mask: Tensor | None = None,
         do_values: Tensor | None = None,
+        *,
+        normalization: Normalization | None = None,
     ) -> Tensor:
-        jac = self.coefficients(edges)
-        constant = noise + self.bias
-        if do_mask is not None:
-            assert do_values is not None
-            jac = torch.where(do_mask.unsqueeze(-1), 0.0, jac)
-            constant = torch.where(do_mask, do_values, constant)
-        # Row vectors: z = z A^T + c, so z (I - A)^T = c.
-        system = torch.eye(self.d, dtype=jac.dtype, device=jac.device) - jac.mT
-        return torch.linalg.solve_triangular(system, constant, upper=True, left=False, unitriangular=True)
+        jac: Tensor = self.coefficients(edges)
+        offset: Tensor = self.bias
+        if normalization is not None:
+            jac, offset = jac * normalization.scale.unsqueeze(-1), normalization(offset)
+        return ops.ancestral_sample(noise, jac=jac, offset=offset, do_mask=do_mask, do_values=do_values)
 
     def extra_repr(self) -> str:
         return f"d={self.d}"
