@@ -59,10 +59,9 @@ class TemporalMechanism(Mechanism):
 
     def windows(self, z: Tensor) -> Tensor:
         """All windows (N (T - p), (p + 1) latents) of z (N, T latents), sample by sample."""
-        frames = z.unflatten(1, (self.frames, self.latents)).unfold(
-            1, self.lag + 1, 1
-        )  # (N, T - p, latents, p + 1)
-        return frames.transpose(2, 3).reshape(z.shape[0] * (self.frames - self.lag), self.mechanism.d)
+        frames, steps = z.unflatten(1, (self.frames, self.latents)), self.frames - self.lag
+        shifted = [frames[:, k : k + steps] for k in range(self.lag + 1)]  # (N, T - p, latents) each
+        return torch.stack(shifted, dim=2).reshape(z.shape[0] * steps, self.mechanism.d)
 
     def forward(self, z: Tensor, edges: Tensor | None = None) -> Tensor:
         return self._all_frames(self.mechanism(self.windows(z), edges), z.shape[0])
@@ -172,8 +171,9 @@ class TemporalMechanism(Mechanism):
 
     def _all_frames(self, windows: Tensor, batch: int) -> Tensor:
         """The last time steps of the windows (N (T - p), (p + 1) latents), after p of zeros: (N, T latents)."""
-        last = windows[:, -self.latents :].reshape(batch, -1)
-        return torch.cat([last.new_zeros(batch, self.lag * self.latents), last], dim=1)
+        start = self.lag * self.latents
+        last = windows[:, -self.latents :].reshape(batch, self.d - start)
+        return torch.cat([last.new_zeros(batch, start), last], dim=1)
 
     def _unroll(self, blocks: Tensor) -> Tensor:
         """Matrices (..., d, d) of all nodes from those of the windows (..., T - p, w, w), their last rows."""
