@@ -12,14 +12,26 @@ from typing import TYPE_CHECKING
 
 from causalvae_fast import ops
 from causalvae_fast.graph import GumbelEdges, temporal_mask
-from causalvae_fast.mechanisms import LinearMechanism
+from causalvae_fast.mechanisms import (
+    CallableMechanism,
+    LinearMechanism,
+    MLPMechanism,
+    NormalizedMechanism,
+    QuadraticMechanism,
+    TemporalMechanism,
+)
 from causalvae_fast.ops import backends, use_backend
 from causalvae_fast.prior import SEMPrior
 
 __all__ = [
+    "CallableMechanism",
     "GumbelEdges",
     "LinearMechanism",
+    "MLPMechanism",
+    "NormalizedMechanism",
+    "QuadraticMechanism",
     "SEMPrior",
+    "TemporalMechanism",
     "backends",
     "load",
     "ops",

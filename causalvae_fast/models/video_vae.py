@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 from causalvae_fast.graph import GumbelEdges, temporal_mask
+from causalvae_fast.graph.interventions import Do
 from causalvae_fast.mechanisms import LinearMechanism
 from causalvae_fast.prior import SEMPrior
 
@@ -171,13 +172,32 @@ class VideoVAE(nn.Module):
         x = self._images("x", x, dims=(5,))
         if x.shape[1] < past:
             raise ValueError(f"x must have at least {past} frames, got {x.shape[1]}")
-        z = self.encode(x[:, -past:]).mean
-        gates = self.prior.sample_edges()
-        for _ in range(steps):
-            # Nothing depends on the last frame, so what stands for it does not matter.
-            window = torch.cat([z[:, -past * k :], z.new_zeros(z.shape[0], k)], dim=1)
-            z = torch.cat([z, self.prior.mechanism(window, gates)[:, -k:]], dim=1)
-        return self.decode(z[:, past * k :], background)
+        z = self.encode(x[:, x.shape[1] - past :]).mean
+        return self.decode(self.prior.extrapolate(z, steps, latents=k), background)
+
+    def intervene(self, x: Tensor, do: Do, *, background: Tensor, redraw: bool = False) -> Tensor:
+        """The frames of x under the interventions `do`: encode, intervene, decode.
+
+        Args:
+            x: windows (N, T, H, W, 3) of as many frames as the model has, uint8 or float in [0, 1].
+            do: {node: value}; latent i of frame t is node t * k + i, a value is a number or has shape (N,).
+            background: (N, H, W, 3).
+            redraw: draw what the interventions reach anew (`SEMPrior.intervene`), instead of keeping the noise
+                of x (`SEMPrior.counterfactual`).
+
+        Returns:
+            (N, T, H, W, 3) in [0, 1].
+
+        Raises:
+            ValueError: if a shape or dtype does not fit, a node of `do` is not there, or a value has another shape
+                or is NaN.
+        """
+        x = self._images("x", x, dims=(5,))
+        if x.shape[1] != self.config.frames:
+            raise ValueError(f"x must have {self.config.frames} frames, got {x.shape[1]}")
+        z = self.encode(x).mean
+        query = self.prior.intervene if redraw else self.prior.counterfactual
+        return self.decode(query(z, do), background)
 
     def forward(self, frames: Tensor, background: Tensor) -> VideoTerms:
         """The terms of the loss for windows (N, T, H, W, 3) and backgrounds (N, H, W, 3), uint8 or float."""

@@ -72,6 +72,32 @@ def test_extrapolation_follows_the_mechanism(model: VideoVAE) -> None:
         torch.testing.assert_close(frames, model.extrapolate(x[:, 1:], steps=3, background=background))
 
 
+@pytest.mark.parametrize("redraw", [False, True])
+def test_intervention_on_a_window(model: VideoVAE, redraw: bool) -> None:
+    """do() on a latent of the second frame leaves the first one, and moves the third."""
+    with torch.no_grad():
+        model.prior.mechanism.weight.normal_()
+        x, background = images(3, 3), images(3)
+        z = model.encode(x).mean
+        do = {5: torch.tensor([1.0, 2.0, 3.0]), 6: 0.5}
+        torch.manual_seed(2)
+        frames = model.intervene(x, do, background=background, redraw=redraw)
+        torch.manual_seed(2)
+        expected = (model.prior.intervene if redraw else model.prior.counterfactual)(z, do)
+        torch.testing.assert_close(frames, model.decode(expected, background))
+        as_it_was = model.decode(z, background)
+        torch.testing.assert_close(frames[:, 0], as_it_was[:, 0])
+        assert not torch.equal(frames[:, 2], as_it_was[:, 2])
+
+
+def test_errors_of_interventions(model: VideoVAE) -> None:
+    x, background = images(2, 3), images(2)
+    with pytest.raises(ValueError, match="x must have 3 frames, got 2"):
+        model.intervene(x[:, :2], {0: 1.0}, background=background)
+    with pytest.raises(ValueError, match="do names node 12, but the nodes are 0 to 11"):
+        model.intervene(x, {12: 1.0}, background=background)
+
+
 def test_the_loss_terms_are_what_they_say() -> None:
     """With a posterior of no spread the loss can be put together from encode, decode and the prior."""
     model = VideoVAE(SMALL).eval()  # in evaluation the gates are 0 or 1, not drawn
