@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,23 +14,30 @@ from causalvae_fast.mechanisms.base import Mechanism, Normalization
 from causalvae_fast.ops._checks import check_choice
 
 
-class Activation(NamedTuple):
-    """phi and its derivative, both differentiable functions of tensors."""
-
-    value: Callable[[Tensor], Tensor]
-    slope: Callable[[Tensor], Tensor]
+def _tanh(x: Tensor) -> tuple[Tensor, Tensor]:
+    value = torch.tanh(x)
+    return value, 1 - value.square()
 
 
-def _silu_slope(x: Tensor) -> Tensor:
+def _silu(x: Tensor) -> tuple[Tensor, Tensor]:
     gate = torch.sigmoid(x)
-    return gate * (1 + x * (1 - gate))
+    return x * gate, gate * (1 + x * (1 - gate))
 
 
-ACTIVATIONS = {
-    "tanh": Activation(torch.tanh, lambda x: 1 - torch.tanh(x).square()),
-    "silu": Activation(functional.silu, _silu_slope),
-    "softplus": Activation(lambda x: functional.softplus(x, threshold=40), torch.sigmoid),
-    "leaky_relu": Activation(functional.leaky_relu, lambda x: torch.where(x > 0, 1.0, 0.01).to(x.dtype)),
+def _softplus(x: Tensor) -> tuple[Tensor, Tensor]:
+    return functional.softplus(x, threshold=40), torch.sigmoid(x)
+
+
+def _leaky_relu(x: Tensor) -> tuple[Tensor, Tensor]:
+    return functional.leaky_relu(x), torch.where(x > 0, 1.0, 0.01).to(x.dtype)
+
+
+# phi and phi' at once, both differentiable.
+ACTIVATIONS: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
+    "tanh": _tanh,
+    "silu": _silu,
+    "softplus": _softplus,
+    "leaky_relu": _leaky_relu,
 }
 
 
@@ -95,17 +101,24 @@ class MLPMechanism(Mechanism):
         weights = self.w_in * self.gates(edges).unsqueeze(1)
         return (z @ weights.flatten(0, 1).mT).unflatten(-1, (self.d, self.hidden)) + self.b_in, weights
 
-    def _value(self, pre: Tensor) -> Tensor:
-        return (ACTIVATIONS[self.activation].value(pre) * self.w_out).sum(-1) + self.b_out
-
     def forward(self, z: Tensor, edges: Tensor | None = None) -> Tensor:
-        return self._value(self._pre_activations(z, edges)[0])
+        value, _ = ACTIVATIONS[self.activation](self._pre_activations(z, edges)[0])
+        return (value * self.w_out).sum(-1) + self.b_out
 
     def linearize(self, z: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        value, slopes, _, weights = self._terms(z, edges)
+        return value, _jacobian(slopes, weights)
+
+    def expand(self, pivot: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        value, slopes, pre, weights = self._terms(pivot, edges)
+        # J z0 = sum_k w_k phi'(p_k) (p_k - c_k), without the product with J.
+        return _jacobian(slopes, weights), value - (slopes * (pre - self.b_in)).sum(-1)
+
+    def _terms(self, z: Tensor, edges: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """f(z) (N, d), w_ik phi'(p_ik) (N, d, h), p (N, d, h) and the weights U_ikj m_ij (d, h, d)."""
         pre, weights = self._pre_activations(z, edges)
-        slopes = ACTIVATIONS[self.activation].slope(pre) * self.w_out
-        jac = torch.bmm(slopes.transpose(0, 1), weights).transpose(0, 1)  # a product for each node
-        return self._value(pre), jac
+        value, slope = ACTIVATIONS[self.activation](pre)
+        return (value * self.w_out).sum(-1) + self.b_out, slope * self.w_out, pre, weights
 
     def solve(
         self,
@@ -134,3 +147,8 @@ class MLPMechanism(Mechanism):
 
     def extra_repr(self) -> str:
         return f"d={self.d}, hidden={self.hidden}, activation={self.activation!r}"
+
+
+def _jacobian(slopes: Tensor, weights: Tensor) -> Tensor:
+    """J (N, d, d), by a product for each node."""
+    return torch.bmm(slopes.transpose(0, 1), weights).transpose(0, 1)

@@ -23,8 +23,8 @@ class TemporalMechanism(Mechanism):
     (`linearize`, `expand`) has (T latents)^2 elements for each sample, as a full posterior has.
 
     Args:
-        mechanism: g, over (p + 1) * latents nodes with p >= 1; `temporal_mask(p + 1, latents)` is what it may depend
-            on, with `instantaneous=True` on its own time step too.
+        mechanism: g, over (p + 1) * latents nodes with p >= 1; `temporal_mask(p + 1, latents)` is what it may
+            depend on, with `instantaneous=True` on its own time step too.
         frames: number T of time steps, above p.
         latents: nodes of each time step.
 
