@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "ops"))
 
 from inputs import DTYPES, POSTERIORS, SEMInputs  # noqa: E402
+from pages import fill  # noqa: E402
 from sem_kl_bound import Truth, bound, error, gradient_errors, ill_conditioned, truth  # noqa: E402
 
 from causalvae_fast.ops import sem_kl  # noqa: E402
@@ -162,19 +163,13 @@ def condition_numbers() -> str:
 
 def main() -> None:
     torch.set_num_threads(1)
-    text = PAGE.read_text() if PAGE.exists() else ""
-    for name, lines in {
+    blocks = {
         "values": values(),
         "bound": against_the_bound(),
         "condition": [f"The median condition number of Σ (Frobenius) is {condition_numbers()}."],
-    }.items():
-        print("\n".join(lines), end="\n\n")
-        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-        if begin in text:
-            before, rest = text.split(begin)
-            text = before + begin + "\n".join(lines) + "\n" + end + rest.split(end, 1)[1]
-    if text:
-        PAGE.write_text(text)
+    }
+    print("\n\n".join("\n".join(lines) for lines in blocks.values()))
+    fill(PAGE, blocks)
 
 
 if __name__ == "__main__":

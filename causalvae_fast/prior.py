@@ -254,7 +254,8 @@ class SEMPrior(nn.Module):
         """Samples (B, d) under the interventions `do`, given what they leave as it is in z (B, d).
 
         Descendants of the replaced nodes are drawn anew, with noise of their own; all other nodes stay as in z,
-        bit by bit. See `counterfactual` for the noise of z. A value of `do` is a number or has shape (B,).
+        bit by bit. See `counterfactual` for the noise of z. A value of `do` is a number or has shape (B,). Which
+        nodes are reached is read from the gates, where torch.compile breaks its graph.
 
         Raises:
             ValueError: as in `counterfactual`.

@@ -5,6 +5,7 @@ import torch
 from mechanism_cases import Triangular, normal
 from torch import Tensor, nn
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from causalvae_fast.mechanisms import CallableMechanism
 
@@ -22,6 +23,32 @@ def test_jacobian_in_chunks(chunk: int) -> None:
     expected = torch.zeros(4, 3, 3, dtype=torch.float64)
     expected[:, 1, 0], expected[:, 2, 0], expected[:, 2, 1] = z[:, 0].cos(), z[:, 1], z[:, 0]
     assert_close(jac, expected)
+
+
+def test_chunks_bound_the_memory() -> None:
+    """fn's hidden layer of 500 units is there `chunk` times for each sample, not d times."""
+
+    class Largest(TorchDispatchMode):
+        elements = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, Tensor):
+                self.elements = max(self.elements, result.numel())
+            return result
+
+    def wide(z: Tensor) -> Tensor:
+        hidden = torch.tanh(z.unsqueeze(-1) * torch.linspace(-1, 1, 500)).mean(-1)  # (N, d)
+        return torch.cat([0 * hidden[:, :1], hidden[:, :-1].cumsum(1)], dim=1)
+
+    found = {}
+    for chunk in (1, 16):
+        mechanism = CallableMechanism(wide, 16, chunk=chunk)
+        with Largest() as mode, torch.no_grad():
+            mechanism.linearize(torch.randn(4, 16))
+        found[chunk] = mode.elements
+    assert found[1] == 4 * 16 * 500
+    assert found[16] == 16 * found[1]
 
 
 def test_gates_multiply_the_inputs_of_each_child() -> None:

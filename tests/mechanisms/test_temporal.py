@@ -5,6 +5,7 @@ import torch
 from mechanism_cases import case, gates_of, linear, mlp, normal
 from torch import Tensor
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from causalvae_fast import ops, temporal_mask
 from causalvae_fast.mechanisms import LinearMechanism, Mechanism, MLPMechanism, TemporalMechanism
@@ -54,7 +55,7 @@ def test_gradients_of_the_kl_of_windows() -> None:
 def test_memory_of_a_long_video_grows_with_its_length_alone() -> None:
     """The largest tensor of the value and its gradients holds some number of elements for each time step."""
 
-    class Largest(torch.utils._python_dispatch.TorchDispatchMode):
+    class Largest(TorchDispatchMode):
         elements = 0
 
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
