@@ -117,6 +117,7 @@ class TemporalMechanism(Mechanism):
             check_positive("scale", scale)
         jac, offset = self.mechanism.expand(self.windows(pivot), edges)
         apply = lambda matrix, x: (matrix @ x.unsqueeze(-1)).squeeze(-1)  # noqa: E731
+        jac, offset = jac[..., -self.latents :, :], offset[..., -self.latents :]
         predicted = apply(jac, self.windows(loc)) + offset
         spread = apply(jac.square(), self.windows(scale.square()))
         batch, variance = loc.shape[0], scale.square()
@@ -171,7 +172,7 @@ class TemporalMechanism(Mechanism):
         return self._unroll(window.expand(self.frames - self.lag, -1, -1))
 
     def _all_frames(self, windows: Tensor, batch: int) -> Tensor:
-        """The last time steps of the windows (N (T - p), (p + 1) latents), after p of zeros: (N, T latents)."""
+        """The last time steps of the windows, (N (T - p), latents or more), after p of zeros: (N, T latents)."""
         start = self.lag * self.latents
         last = windows[:, -self.latents :].reshape(batch, self.d - start)
         return torch.cat([last.new_zeros(batch, start), last], dim=1)
