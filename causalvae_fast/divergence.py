@@ -33,7 +33,7 @@ class Divergence:
     estimator: Estimator = "linearized"
     pivots: int = 16
     closest: Closest = "logsumexp"
-    centre: Centre = "mean"
+    centre: Centre = "pivot"
 
     def __post_init__(self) -> None:
         choices = {"pivot": Pivot, "estimator": Estimator, "closest": Closest, "centre": Centre}

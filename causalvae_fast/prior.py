@@ -39,8 +39,9 @@ class SEMPrior(nn.Module):
     - `pivot="posterior_sample"`: at a posterior sample, the one the decoder gets if `kl(..., z=z)` is told.
     - `pivot="ancestral"`: at `pivots` samples z0 of the SEM, shared by the batch, whose local Gaussians are
       reduced by `closest`: "logsumexp", the bound for the mixture of them, or "min", the closest one.
-      `centre="mean"`, b = f(z0) - A z0, is exact for a linear SEM; `centre="pivot"`, b = z0 - A z0, puts the mean
-      of each Gaussian on its pivot, which counts the pivot's noise twice.
+      `centre="pivot"`, b = z0 - A z0, puts the mean of each Gaussian on its pivot. It is not exact for a linear
+      SEM, as it counts the pivot's noise twice; `centre="mean"`, b = f(z0) - A z0, is, but did not find the graph
+      of a parabola where the other did.
     - `estimator="monte_carlo"`: log q(z) - log p(z) at a posterior sample z, without any expansion: unbiased, with
       the variance of one sample.
 
@@ -51,7 +52,7 @@ class SEMPrior(nn.Module):
         estimator: "linearized" or "monte_carlo".
         pivots: number of ancestral pivots, at least 1.
         closest: how ancestral pivots are reduced, "logsumexp" or "min".
-        centre: of the local Gaussians of ancestral pivots, "mean" or "pivot".
+        centre: of the local Gaussians of ancestral pivots, "pivot" or "mean".
         log_sigma: logarithm of the noise's standard deviation, one number or (d,).
         learn_log_sigma: make it a parameter; otherwise it is a fixed buffer.
 
@@ -79,7 +80,7 @@ class SEMPrior(nn.Module):
         estimator: Estimator = "linearized",
         pivots: int = 16,
         closest: Closest = "logsumexp",
-        centre: Centre = "mean",
+        centre: Centre = "pivot",
         log_sigma: float | Tensor = 0.0,
         learn_log_sigma: bool = False,
     ) -> None:

@@ -15,9 +15,9 @@ from causalvae_fast.mechanisms import NormalizedMechanism, QuadraticMechanism
 WAYS = {
     "posterior_mean": {},
     "posterior_sample": {"pivot": "posterior_sample"},
-    "logsumexp": {"pivot": "ancestral", "pivots": 7},
-    "min": {"pivot": "ancestral", "pivots": 7, "closest": "min"},
-    "pivot-centred": {"pivot": "ancestral", "pivots": 7, "centre": "pivot"},
+    "logsumexp": {"pivot": "ancestral", "pivots": 7, "centre": "mean"},
+    "min": {"pivot": "ancestral", "pivots": 7, "closest": "min", "centre": "mean"},
+    "pivot-centred": {"pivot": "ancestral", "pivots": 7},
     "monte_carlo": {"estimator": "monte_carlo"},
 }
 
@@ -265,4 +265,4 @@ def test_a_distribution_draws_its_gates_once() -> None:
 
 def test_repr_names_the_choices() -> None:
     text = repr(SEMPrior(LinearMechanism(2), pivot="ancestral", pivots=3))
-    assert "pivot='ancestral', estimator='linearized', pivots=3, closest='logsumexp', centre='mean'" in text
+    assert "pivot='ancestral', estimator='linearized', pivots=3, closest='logsumexp', centre='pivot'" in text
