@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from mechanism_cases import CASES, case, normal
+from mechanism_cases import CASES, OF_NODES, case, normal, of_nodes
 from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 from torch.testing import assert_close
@@ -90,6 +90,18 @@ def test_gaussians_centred_on_their_pivots_are_not_exact_for_a_linear_sem() -> N
     prior, exact = prior_of("linear", **WAYS["pivot-centred"]), prior_of("linear")
     _, arguments = posterior(4, "scale")
     assert ((prior.kl(**arguments) - exact.kl(**arguments)).abs() > 0.01).all()
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way not in ("monte_carlo", "pivot-centred")])
+@pytest.mark.parametrize("name", OF_NODES)
+def test_one_latent_is_a_gaussian(name: str, way: str) -> None:
+    mechanism = of_nodes(name, 1)
+    prior = SEMPrior(mechanism, log_sigma=-0.3, **WAYS[way]).double()
+    q, arguments = posterior(1, "scale")
+    mean = mechanism(torch.zeros(1, 1).double())
+    assert_close(
+        prior.kl(**arguments), kl_divergence(Normal(q.mean, q.stddev), Normal(mean, math.exp(-0.3))).sum(-1)
+    )
 
 
 @factors
