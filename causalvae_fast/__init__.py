@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from causalvae_fast import ops
+from causalvae_fast.discovery import discover
 from causalvae_fast.graph import GumbelEdges, temporal_mask
 from causalvae_fast.mechanisms import (
     CallableMechanism,
@@ -33,6 +34,7 @@ __all__ = [
     "SEMPrior",
     "TemporalMechanism",
     "backends",
+    "discover",
     "load",
     "ops",
     "temporal_mask",

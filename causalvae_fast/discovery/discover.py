@@ -1,0 +1,199 @@
+"""Score-based causal discovery."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from causalvae_fast.discovery._progress import progress_bar
+from causalvae_fast.discovery.exhaustive import MAX_NODES, ExhaustiveSearch, fits_of
+from causalvae_fast.discovery.graphs import Parents, edges_of, to_adjacency
+from causalvae_fast.discovery.local_scores import LocalScores
+from causalvae_fast.discovery.orders import OrderSearch
+from causalvae_fast.discovery.result import Candidate, Discovery
+from causalvae_fast.discovery.search import Limits, PenalisedScore, Search
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+MIN_SAMPLES = 30
+# Columns that correlate more are taken for copies: they differ by less than 1e-5 standard deviations.
+COPY = 1 - 1e-10
+
+Edge = tuple[int, int]
+
+
+def discover(
+    X: Tensor | ArrayLike,
+    *,
+    penalty: float | None = None,
+    search: Literal["auto", "exhaustive", "orders"] = "auto",
+    max_parents: int | None = None,
+    candidates: int = 10,
+    standard_errors: float = 2.0,
+    features: int = 100,
+    restarts: int = 3,
+    seed: int = 0,
+    progress: bool = True,
+) -> Discovery:
+    """The graph of the non-linear SEM with Gaussian noise, x_i = f_i(parents of i) + n_i, that fits data best.
+
+    The score of a graph G is the mean log likelihood of a sample under the fit to all others, less a penalty:
+
+        score(G) = mean_n sum_i log N(x_ni; f_i(x_n,parents), sigma_i^2) - penalty |G|
+
+    f_i is a ridge regression on random Fourier features (`discovery.regression`). Columns are standardised first,
+    so that no score depends on units or on which variable has the larger variance.
+
+    **Which directions are told.** For each edge i -> j of the best graph, the best graph with j -> i is found. The
+    direction counts as identified if that one scores lower by more than `standard_errors` standard errors of the
+    difference, and by more than log(n) / (2 n): where both graphs fit equally well, as in a linear SEM with
+    Gaussian noise, the difference is of the order of 1 / n, and so is its standard error.
+
+    The result rests on assumptions that the data cannot show: no unobserved common causes, independent samples,
+    noise that is additive and Gaussian. Other noise can turn a direction round with confidence; docs/discovery.md
+    measures it.
+
+    Args:
+        X: (n, d), n >= 30 samples of d >= 1 variables; tensor, array or data frame, of real numbers.
+        penalty: of an edge, in nats per sample, at least 0; log(n) / (2 n) by default, that of the Bayesian
+            information criterion. Section 3.2.1 of the paper has 1 / log(n), which misses most edges that are
+            weaker than R2 = 0.2 (docs/discovery.md).
+        search: "exhaustive" compares all directed acyclic graphs, for d <= 5; "orders" is greedy; "auto" takes
+            the first where it can.
+        max_parents: of any node, at least 0; d - 1 by default.
+        candidates: how many runners-up to return, at least 0.
+        standard_errors: that a direction needs to be called identified, at least 0.
+        features: random features of each regression, at least 1.
+        restarts: random orders that the greedy search starts from, beside its own, at least 0.
+        seed: of features and restarts. The same seed gives the same result.
+        progress: show a bar, on a terminal and if rich is installed.
+
+    Returns:
+        The graph, `result.adjacency` boolean (d, d) with [i, j] true where i -> j, its score, the runners-up and
+        what is identified. With "orders", runners-up and margins are those that were found, so that a margin
+        may be too large.
+
+    Raises:
+        TypeError: if X is not real.
+        ValueError: if X has another shape, too few samples, values that are not finite, a constant column, a
+            column twice (up to its units), or one that is a function of others without noise; if another
+            argument is out of its range.
+
+    >>> x = torch.randn(500, generator=torch.Generator().manual_seed(0))
+    >>> y = x**2 + torch.randn(500, generator=torch.Generator().manual_seed(1))
+    >>> discover(torch.stack((y, x), 1)).adjacency.int()
+    tensor([[0, 0],
+            [1, 0]], dtype=torch.int32)
+    """
+    standardised = _standardise(_as_tensor(X))
+    n, d = standardised.shape
+    penalty = math.log(n) / (2 * n) if penalty is None else penalty
+    for name, value, least in (
+        ("penalty", penalty, 0),
+        ("max_parents", d - 1 if max_parents is None else max_parents, 0),
+        ("candidates", candidates, 0),
+        ("standard_errors", standard_errors, 0),
+        ("features", features, 1),
+        ("restarts", restarts, 0),
+    ):
+        if not (math.isfinite(value) and value >= least):
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+    if search not in ("auto", "exhaustive", "orders"):
+        raise ValueError(f'search must be "auto", "exhaustive" or "orders", got {search!r}')
+    if search == "exhaustive" and d > MAX_NODES:
+        raise ValueError(f'search="exhaustive" takes at most {MAX_NODES} variables, got {d}; use "orders"')
+    exhaustive = search == "exhaustive" or (search == "auto" and d <= MAX_NODES)
+    limits = Limits(d - 1 if max_parents is None else min(max_parents, d - 1), restarts, seed)
+
+    with progress_bar(len(fits_of(d, limits)) if exhaustive else None, progress) as report:
+        score = PenalisedScore(LocalScores(standardised, features, seed, report), penalty)
+        found: Search = ExhaustiveSearch(score, limits) if exhaustive else OrderSearch(score, limits)
+        best, turned = _with_alternatives(found)
+        compare = _Comparison(score, best)
+        runners_up = [compare.candidate(graph) for graph in found.ranking(candidates + 1) if graph != best]
+
+    margins, errors = torch.full((2, d, d), torch.nan, dtype=torch.float64)
+    for (i, j), alternative in turned.items():
+        margins[i, j], errors[i, j] = compare(alternative)
+    identified = margins > torch.clamp(standard_errors * errors, min=math.log(n) / (2 * n))
+    return Discovery(
+        adjacency=to_adjacency(best),
+        score=score(best),
+        log_likelihood=score.log_likelihood(best),
+        penalty=penalty,
+        samples=n,
+        candidates=tuple(runners_up[:candidates]),
+        margins=margins,
+        standard_errors=errors,
+        identified_edges=identified,
+        search="exhaustive" if exhaustive else "orders",
+        graphs=found.graphs,
+        regressions=score.local.fits,
+    )
+
+
+def _with_alternatives(found: Search) -> tuple[Parents, dict[Edge, Parents]]:
+    """The best graph, and for each of its edges the best graph that has it turned round."""
+    while True:
+        best = found.ranking(1)[0]
+        turned = {(i, j): found.best_with_edge(j, i) for i, j in edges_of(best)}
+        # A greedy search that starts from the best graph may come upon a better one.
+        if found.ranking(1)[0] == best:
+            return best, turned
+
+
+class _Comparison:
+    """Of other graphs with the best one."""
+
+    def __init__(self, score: PenalisedScore, best: Parents) -> None:
+        self._score = score
+        self._best = best
+
+    def __call__(self, other: Parents) -> tuple[float, float]:
+        """How much lower another graph scores, and the standard error of that, over the samples."""
+        own, others = self._score.local.log_densities(self._best, other)
+        error = float((own - others).std()) / math.sqrt(len(own))
+        return self._score(self._best) - self._score(other), error
+
+    def candidate(self, graph: Parents) -> Candidate:
+        difference, error = self(graph)
+        return Candidate(to_adjacency(graph), self._score(graph), difference, error)
+
+
+def _as_tensor(X: Tensor | ArrayLike) -> Tensor:
+    """X as float64 on the CPU."""
+    values: Any = X.detach() if isinstance(X, Tensor) else torch.from_numpy(np.asarray(X).copy())
+    if values.is_complex():
+        raise TypeError(f"X must be real, got {values.dtype}")
+    return values.cpu().double()
+
+
+def _standardise(X: Tensor) -> Tensor:
+    """Check X (n, d) and give its columns mean 0 and variance 1."""
+    if X.dim() != 2 or X.shape[1] == 0:
+        raise ValueError(f"X must have shape (n, d) with d >= 1, got {tuple(X.shape)}")
+    n = X.shape[0]
+    if n < MIN_SAMPLES:
+        raise ValueError(f"X must have at least {MIN_SAMPLES} samples, got {n}")
+    if not bool(torch.isfinite(X).all()):
+        columns = (~torch.isfinite(X)).any(0).nonzero().flatten().tolist()
+        raise ValueError(f"X must be finite, got NaN or infinity in the columns {columns}")
+    # By comparison, not by the variance: the mean of equal numbers may differ in the last bit.
+    constant = (X.amax(0) == X.amin(0)).nonzero().flatten().tolist()
+    if constant:
+        raise ValueError(f"X has constant columns, {constant}: leave them out")
+    # Scaled first, so that no square overflows or vanishes.
+    centred = X - X.mean(0)
+    centred = centred / centred.abs().amax(0)
+    centred = centred - centred.mean(0)
+    standardised = centred / centred.square().mean(0).sqrt()
+    copies = ((standardised.mT @ standardised / n).abs().triu(1) > COPY).nonzero().tolist()
+    if copies:
+        pairs = ", ".join(f"{i} and {j}" for i, j in copies)
+        raise ValueError(f"X has the same column twice, up to its units: {pairs}; leave one of them out")
+    return standardised
