@@ -15,7 +15,7 @@ def check_adjacency(name: str, adjacency: Tensor) -> None:
         raise ValueError(f"{name} has self-loops, at the nodes {loops}")
 
 
-def check_graphs(adjacency: Tensor, truth: Tensor, reversed_cost: int) -> None:
+def check_graphs(adjacency: Tensor, truth: Tensor, reversed_cost: int = 1) -> None:
     """Require two graphs with the same nodes, and a cost of a reversed edge of 1 or 2."""
     check_adjacency("adjacency", adjacency)
     check_adjacency("truth", truth)
@@ -25,6 +25,20 @@ def check_graphs(adjacency: Tensor, truth: Tensor, reversed_cost: int) -> None:
         )
     if reversed_cost not in (1, 2):
         raise ValueError(f"reversed_cost must be 1 or 2, got {reversed_cost!r}")
+
+
+def check_latents_and_factors(latents: Tensor, factors: Tensor) -> None:
+    """Require finite (N, k) and (N, m), k and m at least 1, with factors that vary."""
+    for name, value in (("latents", latents), ("factors", factors)):
+        if value.dim() != 2 or value.numel() == 0:
+            raise ValueError(f"{name} must have two dimensions, neither empty, got {tuple(value.shape)}")
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{name} must be finite")
+    if factors.shape[0] != latents.shape[0]:
+        raise ValueError(f"factors must have the {latents.shape[0]} samples of latents, got {factors.shape[0]}")
+    constant = (factors.amax(0) == factors.amin(0)).nonzero().flatten().tolist()
+    if constant:
+        raise ValueError(f"factors has constant columns, {constant}")
 
 
 def check_images(reconstruction: Tensor, target: Tensor) -> None:

@@ -2,20 +2,10 @@
 
 import pytest
 import torch
+from metric_graphs import graph, random_graph
 from torch import Tensor
 
 from causalvae_fast.metrics import shd
-
-
-def graph(d: int, *edges: tuple[int, int]) -> Tensor:
-    adjacency = torch.zeros(d, d, dtype=torch.bool)
-    for parent, child in edges:
-        adjacency[parent, child] = True
-    return adjacency
-
-
-def random_graph(d: int, density: float, seed: int) -> Tensor:
-    return (torch.rand(d, d, generator=torch.Generator().manual_seed(seed)) < density).fill_diagonal_(False)
 
 
 def shd_by_pairs(adjacency: Tensor, truth: Tensor, reversed_cost: int) -> int:
