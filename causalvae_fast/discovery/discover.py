@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 MIN_SAMPLES = 30
-# Columns that correlate more are taken for copies: they differ by less than 1e-5 standard deviations.
-COPY = 1 - 1e-10
+# Columns that differ by fewer standard deviations are copies; a column that others predict so well has no noise.
+LEAST_DEVIATION = 1e-5
 
 Edge = tuple[int, int]
 
@@ -192,8 +192,25 @@ def _standardise(X: Tensor) -> Tensor:
     centred = centred / centred.abs().amax(0)
     centred = centred - centred.mean(0)
     standardised = centred / centred.square().mean(0).sqrt()
-    copies = ((standardised.mT @ standardised / n).abs().triu(1) > COPY).nonzero().tolist()
+    _check_independence(standardised)
+    return standardised
+
+
+def _check_independence(standardised: Tensor) -> None:
+    """Require columns of which none is a copy, or a linear function, of others."""
+    n, d = standardised.shape
+    correlation = (standardised.mT @ standardised / n).abs().triu(1)
+    copies = (correlation > 1 - LEAST_DEVIATION**2).nonzero().tolist()
     if copies:
         pairs = ", ".join(f"{i} and {j}" for i, j in copies)
         raise ValueError(f"X has the same column twice, up to its units: {pairs}; leave one of them out")
-    return standardised
+    if n > d:
+        left = torch.linalg.qr(standardised, mode="r").R.diagonal().abs() / math.sqrt(
+            n
+        )  # of each, by those before it
+        predicted = (left < LEAST_DEVIATION).nonzero().flatten().tolist()
+        if predicted:
+            raise ValueError(
+                f"X has columns that are linear functions of columns before them, without noise: {predicted}; "
+                "leave them out"
+            )
