@@ -59,7 +59,8 @@ def discover(
     measures it.
 
     Args:
-        X: (n, d), n >= 30 samples of d >= 1 variables; tensor, array or data frame, of real numbers.
+        X: (n, d), n >= 30 samples of d >= 1 variables; tensor, array or data frame, of real numbers. The work is
+            done in float64 on the CPU, wherever X is.
         penalty: of an edge, in nats per sample, at least 0; log(n) / (2 n) by default, that of the Bayesian
             information criterion. Section 3.2.1 of the paper has 1 / log(n), which misses most edges that are
             weaker than R2 = 0.2 (docs/discovery.md).

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import networkx
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidate:
     """A graph beside the best one.
 
@@ -34,7 +34,7 @@ class Candidate:
         return f"{edges}: {self.difference:.4g} ± {self.standard_error:.2g} below the best"
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Discovery:
     """The best graph, and how sure its directions are.
 

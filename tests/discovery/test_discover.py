@@ -92,8 +92,9 @@ def test_no_edges_where_nothing_depends() -> None:
     assert result.identified
 
 
-def test_one_variable() -> None:
-    result = cvf.discover(normal(100, 1, seed=0))
+@pytest.mark.parametrize("search", ["exhaustive", "orders"])
+def test_one_variable(search) -> None:  # type: ignore[no-untyped-def]
+    result = cvf.discover(normal(100, 1, seed=0), search=search)
     assert result.adjacency.tolist() == [[False]]
     assert result.candidates == ()
     assert result.log_likelihood == pytest.approx(-0.5 * math.log(2 * math.pi * math.e), abs=0.02)
