@@ -61,7 +61,8 @@ def _pc(X: Data, seed: int, test: str) -> Graph:
 
     _seed(seed)
     marks = pc(X, 0.05, test, show_progress=False).G.graph  # [i, j]: the mark at i of the edge between i and j
-    return np.asarray((marks == -1) & (marks.T != 0))  # i -> j has a tail at i, i - j a tail at both
+    # i -> j has a tail at i and a head at j; i - j has tails at both, and i <-> j, a conflict, has heads at both.
+    return np.asarray((marks != 0) & ((marks == -1) | (marks.T == 1)))
 
 
 def _seed(seed: int) -> None:
