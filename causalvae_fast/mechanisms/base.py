@@ -66,6 +66,7 @@ class Mechanism(nn.Module, ABC):
         edges: Tensor | None = None,
         reduction: str = "none",
         validate_args: bool = False,
+        normalization: Normalization | None = None,
     ) -> Tensor:
         """KL(q_b || p_b), (B,) or reduced, of Gaussians q_b from the model expanded around pivot b.
 
@@ -74,8 +75,11 @@ class Mechanism(nn.Module, ABC):
             log_sigma: logarithm of the noise's standard deviations, (d,).
             loc, scale, scale_tril, reduction, validate_args: the posteriors; see `ops.sem_kl`.
             edges: gates.
+            normalization: if given, its outputs stand in the place of f's.
         """
         jac, offset = self.expand(pivot, edges)
+        if normalization is not None:
+            jac, offset = jac * normalization.scale.unsqueeze(-1), normalization(offset)
         return ops.sem_kl(
             jac,
             offset,

@@ -2,43 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from causalvae_fast import ops
 from causalvae_fast.graph.masks import check_allowed
 from causalvae_fast.mechanisms.base import Mechanism, Normalization
+from causalvae_fast.ops._activations import ACTIVATIONS
 from causalvae_fast.ops._checks import check_choice
-
-
-def _tanh(x: Tensor) -> tuple[Tensor, Tensor]:
-    value = torch.tanh(x)
-    return value, 1 - value.square()
-
-
-def _silu(x: Tensor) -> tuple[Tensor, Tensor]:
-    gate = torch.sigmoid(x)
-    return x * gate, gate * (1 + x * (1 - gate))
-
-
-def _softplus(x: Tensor) -> tuple[Tensor, Tensor]:
-    return functional.softplus(x, threshold=40), torch.sigmoid(x)
-
-
-def _leaky_relu(x: Tensor) -> tuple[Tensor, Tensor]:
-    return functional.leaky_relu(x), torch.where(x > 0, 1.0, 0.01).to(x.dtype)
-
-
-# phi and phi' at once, both differentiable.
-ACTIVATIONS: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
-    "tanh": _tanh,
-    "silu": _silu,
-    "softplus": _softplus,
-    "leaky_relu": _leaky_relu,
-}
 
 
 class MLPMechanism(Mechanism):
@@ -120,6 +91,43 @@ class MLPMechanism(Mechanism):
         value, slope = ACTIVATIONS[self.activation](pre)
         return (value * self.w_out).sum(-1) + self.b_out, slope * self.w_out, pre, weights
 
+    def local_kl(
+        self,
+        pivot: Tensor,
+        log_sigma: Tensor,
+        loc: Tensor,
+        *,
+        scale: Tensor | None = None,
+        scale_tril: Tensor | None = None,
+        edges: Tensor | None = None,
+        reduction: str = "none",
+        validate_args: bool = False,
+        normalization: Normalization | None = None,
+    ) -> Tensor:
+        """See `Mechanism.local_kl`. The Jacobian is not stored (`ops.mlp_sem_kl`)."""
+        w_out, b_out = self._output_layer(normalization)
+        return ops.mlp_sem_kl(
+            pivot,
+            self.w_in,
+            self.b_in,
+            w_out,
+            b_out,
+            self.gates(edges),
+            log_sigma,
+            loc,
+            scale=scale,
+            scale_tril=scale_tril,
+            activation=self.activation,
+            reduction=reduction,
+            validate_args=validate_args,
+        )
+
+    def _output_layer(self, normalization: Normalization | None) -> tuple[Tensor, Tensor]:
+        """w (d, h) and e (d,), with the normalisation in them."""
+        if normalization is None:
+            return self.w_out, self.b_out
+        return self.w_out * normalization.scale.unsqueeze(-1), normalization(self.b_out)
+
     def solve(
         self,
         noise: Tensor,
@@ -129,10 +137,7 @@ class MLPMechanism(Mechanism):
         *,
         normalization: Normalization | None = None,
     ) -> Tensor:
-        w_out: Tensor = self.w_out
-        b_out: Tensor = self.b_out
-        if normalization is not None:
-            w_out, b_out = w_out * normalization.scale.unsqueeze(-1), normalization(b_out)
+        w_out, b_out = self._output_layer(normalization)
         return ops.mlp_ancestral_sample(
             noise,
             self.w_in,

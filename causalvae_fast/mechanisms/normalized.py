@@ -102,8 +102,37 @@ class NormalizedMechanism(Mechanism):
 
     def expand(self, pivot: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
         jac, offset = self.mechanism.expand(pivot, edges)
-        normalization = self.norm(self.mechanism(pivot, edges)) if self.training else self.norm.running()
+        normalization = self._at(pivot, edges)
         return jac * normalization.scale.unsqueeze(-1), normalization(offset)
+
+    def local_kl(
+        self,
+        pivot: Tensor,
+        log_sigma: Tensor,
+        loc: Tensor,
+        *,
+        scale: Tensor | None = None,
+        scale_tril: Tensor | None = None,
+        edges: Tensor | None = None,
+        reduction: str = "none",
+        validate_args: bool = False,
+        normalization: Normalization | None = None,
+    ) -> Tensor:
+        return self.mechanism.local_kl(
+            pivot,
+            log_sigma,
+            loc,
+            scale=scale,
+            scale_tril=scale_tril,
+            edges=edges,
+            reduction=reduction,
+            validate_args=validate_args,
+            normalization=_after(self._at(pivot, edges), normalization),
+        )
+
+    def _at(self, pivot: Tensor, edges: Tensor | None) -> Normalization:
+        """In training, that of the statistics of the pivots."""
+        return self.norm(self.mechanism(pivot, edges)) if self.training else self.norm.running()
 
     def abduct(self, z: Tensor, edges: Tensor | None = None) -> Tensor:
         return z - self.norm.running()(self.mechanism(z, edges))
@@ -117,10 +146,15 @@ class NormalizedMechanism(Mechanism):
         *,
         normalization: Normalization | None = None,
     ) -> Tensor:
-        own = self.norm.running()
-        if normalization is not None:  # ((g - m) s - mean) scale = (g - (m + mean / s)) s scale
-            own = Normalization(own.mean + normalization.mean / own.scale, own.scale * normalization.scale)
-        return self.mechanism.solve(noise, edges, do_mask, do_values, normalization=own)
+        both = _after(self.norm.running(), normalization)
+        return self.mechanism.solve(noise, edges, do_mask, do_values, normalization=both)
 
     def influence(self, edges: Tensor | None = None) -> Tensor:
         return self.mechanism.influence(edges)
+
+
+def _after(own: Normalization, other: Normalization | None) -> Normalization:
+    """One normalisation for both, `own` first: ((g - m) s - mean) scale = (g - (m + mean / s)) s scale."""
+    if other is None:
+        return own
+    return Normalization(own.mean + other.mean / own.scale, own.scale * other.scale)

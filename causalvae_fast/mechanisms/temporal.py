@@ -94,12 +94,13 @@ class TemporalMechanism(Mechanism):
         edges: Tensor | None = None,
         reduction: str = "none",
         validate_args: bool = False,
+        normalization: Normalization | None = None,
     ) -> Tensor:
         """See `Mechanism.local_kl`. For a diagonal posterior it is a sum over windows:
 
         KL = 1/2 sum_i ((s_i^2 + sum_j A_ij^2 s_j^2 + r_i^2) / sigma_i^2 - 1) + sum_i log sigma_i - sum_i log s_i
         """
-        if scale is None or scale_tril is not None:
+        if scale is None or scale_tril is not None or normalization is not None:
             return super().local_kl(
                 pivot,
                 log_sigma,
@@ -109,6 +110,7 @@ class TemporalMechanism(Mechanism):
                 edges=edges,
                 reduction=reduction,
                 validate_args=validate_args,
+                normalization=normalization,
             )
         check_tensors({"loc": loc, "scale": scale, "log_sigma": log_sigma})
         check_shape("scale", scale, tuple(loc.shape))

@@ -84,7 +84,7 @@ class FusedOp:
         """
         route, name = self._route(inputs, backend, ordinary)
         if route == _AUTOGRAD:
-            return (self._apply if ordinary else self._eager.apply)(name, *inputs)
+            return self._apply(name, *inputs) if ordinary else self._eager.apply(name, *_distinct(inputs))
         if route == _REFERENCE:
             return self.reference(*inputs)
         if route == _DISPATCHER:
@@ -102,7 +102,9 @@ class FusedOp:
         if reduction != "none" and self.reduces:
             route, name = self._route(inputs, backend, ordinary)
             if route == _AUTOGRAD:
-                return (self._apply_reduced if ordinary else self._eager_reduced.apply)(name, *inputs, reduction)
+                if ordinary:
+                    return self._apply_reduced(name, *inputs, reduction)
+                return self._eager_reduced.apply(name, *_distinct(inputs), reduction)
             if route == _KERNELS:
                 return self._mean_or_sum(name, inputs, reduction, (False,) * self.inputs)[0]
         return reduce(self(*inputs, backend=backend, ordinary=ordinary), reduction)
@@ -252,6 +254,16 @@ def reduce(value: Tensor, reduction: str) -> Tensor:
     if reduction == "mean":
         return value.mean()
     return value.sum() if reduction == "sum" else value
+
+
+def _distinct(inputs: Tensors) -> Tensors:
+    """While torch.compile traces: no tensor twice, since it takes no Function of that kind."""
+    if not torch.compiler.is_compiling():
+        return inputs
+    found: list[Tensor] = []
+    for tensor in inputs:
+        found.append(tensor.view_as(tensor) if any(tensor is other for other in found) else tensor)
+    return found
 
 
 def _needs_dispatcher(tensors: Tensors) -> bool:
