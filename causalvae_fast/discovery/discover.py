@@ -55,8 +55,7 @@ def discover(
     Gaussian noise, the difference is of the order of 1 / n, and so is its standard error.
 
     The result rests on assumptions that the data cannot show: no unobserved common causes, independent samples,
-    noise that is additive and Gaussian. Other noise can turn a direction round with confidence; docs/discovery.md
-    measures it.
+    noise that is additive and Gaussian. Other noise can turn a direction round (docs/discovery.md).
 
     Args:
         X: (n, d), n >= 30 samples of d >= 1 variables; tensor, array or data frame, of real numbers. The work is
