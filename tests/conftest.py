@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from causalvae_fast.ops import _native
-
-# Without a GPU, Triton's interpreter runs its kernels. It is asked when Triton is imported.
+# Without a GPU, Triton's interpreter runs its kernels. It is asked when torch, for the package, imports Triton.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+from causalvae_fast.ops import _native
 
 
 def poisoned(allocate: Callable[..., Any]) -> Callable[..., Any]:
