@@ -6,7 +6,7 @@ Triton's interpreter runs each launch of a call on one sample, and every load, s
 happens: 32-byte sectors that a load or store touches, and multiply-adds. Samples are alike, a batch is B of them.
 
 - **DRAM**: sectors that are read before the call has written them, once, and sectors that are written, once. That
-  the second read of a sample's matrices is served by the L2 cache (50 MB) is an assumption: launchesXX
+  the second read of a sample's matrices is served by the L2 cache (50 MB) is an assumption: launches take a batch
   in chunks whose matrices A, L and N are 25 MB together.
 - **L2**: every sector of every load and store, as if the first cache held nothing.
 - **Arithmetic**: the products as they are executed, whole tiles, three times over for 3xTF32.
@@ -229,6 +229,7 @@ def main() -> None:
         print(line, flush=True)
         lines.append(line)
     builds = json.loads((RESULT.parent / "triton_builds.json").read_text())
+    del builds["triton"]
     table = [
         "| kernel on sm_90 | registers | shared memory | spills | programs at once |",
         "|---|---|---|---|---|",

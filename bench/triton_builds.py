@@ -114,6 +114,25 @@ def sem_kl_launches(
     return launches
 
 
+def pivot_kl_launches(
+    batch: int, pivots: int, d: int, full: bool, dtype: torch.dtype, reduce: str
+) -> list[Launch]:
+    """The launches of one call of `pivot_kl`, and of its backward pass."""
+    module = importlib.import_module("causalvae_fast.ops.pivot_kl.triton_kernel")
+
+    def tensor(*shape: int) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+    factor = tensor(batch, d, d) if full else tensor(batch, d)
+    inputs = (tensor(pivots, d, d), tensor(pivots, d), tensor(d), tensor(batch, d), factor)
+    kept = {"value": tensor(batch), "index": torch.empty(batch, dtype=torch.int64, device="meta")}
+    upstream = tensor(batch, pivots) if reduce == "none" else tensor(batch)
+    with recorded(module) as launches:
+        module.pivot_kl_triton(*inputs, reduce=reduce)
+        module.pivot_kl_triton_backward(*inputs, reduce=reduce, upstream=upstream, **kept)
+    return launches
+
+
 def compile_launch(launch: Launch, arch: int) -> Any:
     """The kernel, compiled as a launch with these arguments would."""
     signature, constants, attributes = {}, {}, {}
@@ -148,15 +167,18 @@ def resources(compiled: Any) -> dict[str, int]:
 def every_launch() -> dict[str, Launch]:
     """One launch of every configuration, by what distinguishes them."""
     launches: dict[str, Launch] = {}
+    for dtype, d, full, reduce in itertools.product(DTYPES, (16, 64), (False, True), ("none", "min", "logsumexp")):
+        found = pivot_kl_launches(256, 32, d, full, dtype, reduce)
+        launches |= {launch.key(0): launch for launch in found}
     for dtype in DTYPES:
         for d, full, gradients in itertools.product((16, 32, 64, 128, 512), (False, True), (True, False)):
             found = sem_kl_launches(256, d, full, dtype, gradients=gradients)
             if gradients:
                 found += sem_kl_launches(256, d, full, dtype, shared=True)
             launches |= {launch.key(0): launch for launch in found}
-        for d, full in ((16, True), (64, True), (128, True), (128, False)):
-            found = sem_kl_launches(256, d, full, dtype, packed=True)
-            launches |= {launch.key(0): launch for launch in found}
+    for d, full in ((16, True), (64, True), (128, True), (128, False)):
+        found = sem_kl_launches(256, d, full, packed=True)
+        launches |= {launch.key(0): launch for launch in found}
     return launches
 
 
@@ -178,7 +200,8 @@ def main() -> None:
     options = parser.parse_args()
     found = build(tuple(options.arch))
     if options.write:
-        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in sorted(found.items())]
+        lines = [f'"triton": "{triton.__version__}"']
+        lines += [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in sorted(found.items())]
         BASELINE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     else:
         print(json.dumps(found))

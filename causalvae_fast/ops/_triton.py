@@ -5,11 +5,25 @@ from __future__ import annotations
 import functools
 import importlib
 from types import ModuleType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 INTERPRETER = "TRITON_INTERPRET"
+MOST_LATENTS = 32768  # offsets within a sample are 32-bit
+
+
+class Config(NamedTuple):
+    """How a kernel is compiled: its tiles, and the options of the compiler."""
+
+    tiles: dict[str, int]
+    num_warps: int
+    num_stages: int = 1
+
+    @property
+    def options(self) -> dict[str, int]:
+        return {**self.tiles, "num_warps": self.num_warps, "num_stages": self.num_stages}
 
 
 class NotUsableError(RuntimeError):
@@ -89,3 +103,13 @@ def dot_precision(dtype: torch.dtype) -> str:
     if dtype == torch.float64:
         return "ieee"
     return "tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+
+
+def check_latents(d: int) -> None:
+    """There are not more latents than kernels in Triton take.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if d > MOST_LATENTS:
+        raise ValueError(f"loc must have at most {MOST_LATENTS} latents for the backend 'triton', got {d}")

@@ -212,7 +212,7 @@ def test_layouts_of_large_samples(posterior: str, reduce: str) -> None:
 
 
 def test_it_makes_itself_known() -> None:
-    assert backends()["pivot_kl"].keys() == {"reference", "cpu"}
+    assert backends()["pivot_kl"].keys() == {"reference", "cpu", "triton"}
 
 
 def test_the_index_is_not_differentiable() -> None:

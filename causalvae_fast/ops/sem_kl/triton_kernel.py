@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 import triton
 from torch import Tensor
 
 from causalvae_fast.ops._outputs import Gradients
-from causalvae_fast.ops._triton import dot_precision, without_gaps
+from causalvae_fast.ops._triton import Config, check_latents, dot_precision, without_gaps
 from causalvae_fast.ops.sem_kl.triton_diagonal import columns_kernel, rows_kernel
 from causalvae_fast.ops.sem_kl.triton_full import gradient_kernel, product_kernel, sample_kernel
 from causalvae_fast.ops.sem_kl.triton_shared import shared_jac_kernel
 from causalvae_fast.ops.sem_kl.triton_small import small_kernel
 
-MOST_LATENTS = 32768  # offsets within a sample are 32-bit
 PROGRAMS = 528  # four for each multiprocessor of an H100: what a sum over the batch is split into, at most
 CHUNK = (
     1 << 24
 )  # bytes of a matrix (d, d) for each sample of a chunk: A, L and N, half of each, stay in the L2 cache
-
-
-class Config(NamedTuple):
-    """How a kernel is compiled: its tiles, and the options of the compiler."""
-
-    tiles: dict[str, int]
-    num_warps: int
-    num_stages: int = 1
-
-    @property
-    def options(self) -> dict[str, int]:
-        return {**self.tiles, "num_warps": self.num_warps, "num_stages": self.num_stages}
 
 
 def small_config(d: int, full: bool, dtype: torch.dtype) -> Config | None:
@@ -87,10 +73,7 @@ def sem_kl_triton(
     Raises:
         ValueError: if d is larger than 32768.
     """
-    if loc.shape[1] > MOST_LATENTS:
-        raise ValueError(
-            f"loc must have at most {MOST_LATENTS} latents for the backend 'triton', got {loc.shape[1]}"
-        )
+    check_latents(loc.shape[1])
     call = _Call(jac, offset, log_sigma, loc, factor, packed_jac, packed_scale_tril, upstream, wanted)
     with torch.cuda.device_of(loc):
         if loc.shape[0] > 0:

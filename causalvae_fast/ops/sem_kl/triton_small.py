@@ -7,7 +7,7 @@ of samples are 64-bit, those within a sample 32-bit.
 import triton
 import triton.language as tl
 
-from causalvae_fast.ops.sem_kl.triton_tiles import (
+from causalvae_fast.ops._triton_tiles import (
     precision,
     row_start,
     upstream_of,

@@ -1,4 +1,4 @@
-"""Tiles of the products of `sem_kl`, as Triton functions that its kernels share (README.md, "On a GPU").
+"""Tiles of triangular products, as Triton functions that kernels share (sem_kl/README.md, "On a GPU").
 
 Of a matrix, only what is on and below the diagonal is read. `packed` matrices have rows of i + 1 elements.
 """
