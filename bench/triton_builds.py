@@ -18,7 +18,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -165,29 +165,41 @@ def resources(compiled: Any) -> dict[str, int]:
 
 
 def every_launch() -> dict[str, Launch]:
-    """One launch of every configuration, by what distinguishes them."""
-    launches: dict[str, Launch] = {}
-    for dtype, d, full, reduce in itertools.product(DTYPES, (16, 64), (False, True), ("none", "min", "logsumexp")):
-        found = pivot_kl_launches(256, 32, d, full, dtype, reduce)
-        launches |= {launch.key(0): launch for launch in found}
-    for dtype in DTYPES:
-        for d, full, gradients in itertools.product((16, 32, 64, 128, 512), (False, True), (True, False)):
-            found = sem_kl_launches(256, d, full, dtype, gradients=gradients)
-            if gradients:
-                found += sem_kl_launches(256, d, full, dtype, shared=True)
-            launches |= {launch.key(0): launch for launch in found}
+    """One launch of every configuration and variant, by what distinguishes them; those with gradients first."""
+    found = []
+    for dtype, sizes in ((torch.float32, (16, 32, 64, 128, 512)), (torch.float64, (16, 64, 128))):
+        for d, full in itertools.product(sizes, (False, True)):
+            found += sem_kl_launches(256, d, full, dtype)
+            found += sem_kl_launches(256, d, full, dtype, gradients=False)
+            found += sem_kl_launches(256, d, full, dtype, shared=True)
+        for d, full, reduce in ((16, True, "logsumexp"), (64, True, "logsumexp"), (64, False, "logsumexp")):
+            found += pivot_kl_launches(256, 32, d, full, dtype, reduce)
     for d, full in ((16, True), (64, True), (128, True), (128, False)):
-        found = sem_kl_launches(256, d, full, packed=True)
-        launches |= {launch.key(0): launch for launch in found}
+        found += sem_kl_launches(256, d, full, packed=True)
+    for full, reduce in itertools.product((False, True), ("none", "min")):
+        found += pivot_kl_launches(256, 32, 64, full, torch.float32, reduce)
+    launches: dict[str, Launch] = {}
+    for launch in found:
+        launches.setdefault(launch.key(0), launch)
     return launches
 
 
-def build(architectures: tuple[int, ...] = ARCHITECTURES) -> dict[str, dict[str, int]]:
-    """What each configuration takes on each architecture."""
+def one_of_each_configuration(launches: Iterable[Launch]) -> list[Launch]:
+    """The first launch of each kernel with given tiles, warps and stages."""
+    chosen: dict[tuple[Any, ...], Launch] = {}
+    for launch in launches:
+        tiles = {k: v for k, v in launch.arguments.items() if k.isupper() and isinstance(v, int)}
+        configuration = (launch.kernel.__name__, launch.dtype, *tiles.items(), *launch.options.items())
+        chosen.setdefault((*configuration, launch.arguments.get("full")), launch)
+    return list(chosen.values())
+
+
+def build(architectures: Iterable[int] = ARCHITECTURES) -> dict[str, dict[str, int]]:
+    """What each configuration takes: for sm_90 in every variant, for others in one."""
     launches = every_launch()
     found = {}
     for arch in architectures:
-        for launch in launches.values():
+        for launch in launches.values() if arch == 90 else one_of_each_configuration(launches.values()):
             found[launch.key(arch)] = resources(compile_launch(launch, arch))
             print(launch.key(arch), found[launch.key(arch)], file=sys.stderr, flush=True)
     return found
@@ -198,7 +210,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="replace the baseline")
     parser.add_argument("--arch", type=int, nargs="*", default=ARCHITECTURES)
     options = parser.parse_args()
-    found = build(tuple(options.arch))
+    found = build(options.arch)
     if options.write:
         lines = [f'"triton": "{triton.__version__}"']
         lines += [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in sorted(found.items())]

@@ -1,8 +1,10 @@
 """The choice of a backend: by the call, the context, the environment, or by default; never in silence."""
 
+import re
 import threading
+import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,10 +12,11 @@ import torch
 from inputs import SEMInputs, sem_inputs
 
 import causalvae_fast as cvf
-from causalvae_fast.ops import _backend, _native, sem_kl
+from causalvae_fast.ops import _backend, _native, _triton, sem_kl
 from causalvae_fast.ops._backend import VARIABLE, choose_backend
 from causalvae_fast.ops._fused import Kernels
 from causalvae_fast.ops._native import NotBuiltError
+from causalvae_fast.ops._triton import NotUsableError
 from causalvae_fast.ops.sem_kl.autograd import sem_kl_op
 from causalvae_fast.ops.sem_kl.cpu import sem_kl_cpu
 
@@ -61,7 +64,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_default_is_the_compiled_one(inputs: SEMInputs, served: list[str]) -> None:
     inputs.call(sem_kl)
     assert served == ["cpu"]
-    assert choose_backend("sem_kl", None, "cuda") == "reference"
+    assert choose_backend("propagate", None, "cuda") == "reference"
 
 
 @pytest.mark.parametrize("name", ["cpu", "reference"])
@@ -155,6 +158,70 @@ def test_asking_for_the_reference_warns_of_nothing(inputs: SEMInputs) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         inputs.call(sem_kl, backend="reference")
+
+
+# Triton: not installed, without a GPU, or interpreted.
+
+
+@pytest.fixture
+def no_triton(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(_triton, "_load", lambda: ImportError("No module named 'triton'"))
+    _triton.interpreted.cache_clear()
+    yield
+    _triton.interpreted.cache_clear()
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton is there and compiles, but nothing to run on."""
+    module = types.ModuleType("triton")
+    module.__version__ = "3.9.9"  # type: ignore[attr-defined]
+    monkeypatch.setattr(_triton, "_load", lambda: module)
+    monkeypatch.setattr(_triton, "interpreted", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.mark.usefixtures("no_triton")
+def test_triton_is_not_installed(inputs: SEMInputs, served: list[str]) -> None:
+    message = r"Triton is not installed \(No module named 'triton'\): pip install 'causalvae_fast\[triton\]'"
+    with pytest.raises(NotUsableError, match=message):
+        inputs.call(sem_kl, backend="triton")
+    with pytest.raises(NotUsableError, match=message), cvf.use_backend("triton"):
+        inputs.call(sem_kl)
+    assert served == []
+    status = cvf.backends()["sem_kl"]["triton"]
+    assert not status.available
+    assert re.fullmatch(message, status.detail)
+    with pytest.warns(UserWarning, match=f"reference backend.*{message}"):
+        assert choose_backend("sem_kl", None, "cuda") == "reference"
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_triton_has_no_gpu(inputs: SEMInputs, served: list[str]) -> None:
+    with pytest.raises(
+        ValueError, match=r"^backend: 'triton' takes tensors on a CUDA device, but they are on cpu"
+    ):
+        inputs.call(sem_kl, backend="triton")
+    with pytest.raises(NotUsableError, match=r"Triton 3\.9\.9 is installed, but PyTorch sees no CUDA device"):
+        choose_backend("sem_kl", "triton", "cuda")
+    assert served == []
+    assert not cvf.backends()["pivot_kl"]["triton"].available
+    with pytest.warns(UserWarning, match="sees no CUDA device"):
+        assert choose_backend("sem_kl", None, "cuda") == "reference"
+
+
+@pytest.mark.skipif(not _triton.interpreted(), reason="Triton is not installed, or compiles")
+def test_triton_is_interpreted(inputs: SEMInputs, served: list[str]) -> None:
+    """It serves tensors on the CPU, where it is asked to; the default there stays what it is."""
+    torch.testing.assert_close(inputs.call(sem_kl, backend="triton"), inputs.call(sem_kl, backend="reference"))
+    inputs.call(sem_kl)
+    assert served == ["reference", "cpu"]
+    assert "interpreted, on the CPU" in cvf.backends()["sem_kl"]["triton"].detail
+
+
+def test_an_op_without_kernels_in_triton() -> None:
+    with pytest.raises(ValueError, match="backend: 'triton' does not serve propagate, which has reference, cpu"):
+        choose_backend("propagate", "triton", "cuda")
 
 
 def test_backends() -> None:

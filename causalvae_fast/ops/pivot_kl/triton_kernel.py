@@ -21,10 +21,9 @@ PROGRAMS = 528  # four for each multiprocessor of an H100: where samples give fe
 CHUNK = 1 << 24  # elements of residuals (K, B, d), or of matrices (B, d, d), that gradients keep at a time
 
 
-def diagonal_config(d: int, dtype: torch.dtype) -> Config:
+def diagonal_config(dtype: torch.dtype) -> Config:
     """For a group of samples with diagonal posteriors."""
-    S = 32 if dtype == torch.float32 else 16
-    return Config({"S": S, "T": 16 if d <= 16 else 32, "K": 16}, 4, 2)
+    return Config({"S": 32 if dtype == torch.float32 else 16, "T": 32, "K": 16}, 4, 2)
 
 
 def full_config(d: int, dtype: torch.dtype) -> Config:
@@ -179,7 +178,7 @@ def _launch(
         config = full_config(d, loc.dtype)
         full_kernel[(batch, parts)](*arguments, per_part, **modes, dot=dot_precision(loc.dtype), **config.options)
     else:
-        config = diagonal_config(d, loc.dtype)
+        config = diagonal_config(loc.dtype)
         groups = triton.cdiv(batch, config.tiles["S"])
         diagonal_kernel[(groups, parts)](*arguments, per_part, **modes, **config.options)
 
