@@ -8,7 +8,8 @@ happens: 32-byte sectors that a load or store touches, and multiply-adds. Sample
 - **DRAM**: sectors that are read before the call has written them, once, and sectors that are written, once. That
   the second read of a sample's matrices is served by the L2 cache (50 MB) is an assumption: launches take a batch
   in chunks whose matrices A, L and N are 25 MB together.
-- **L2**: every sector of every load and store, as if the first cache held nothing.
+- **L2**: sectors that a program loads, each once if together they are at most 64 KiB, which the first cache holds,
+  and otherwise every time; sectors of every store.
 - **Arithmetic**: the products as they are executed, whole tiles, three times over for 3xTF32.
 
 A launch takes the longest of the three, with the numbers below; the launches of a call follow each other.
@@ -32,7 +33,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parent))
 
 RESULT = Path(__file__).parent / "results" / "gpu_model.md"
-SECTOR = 32
+SECTOR, FIRST_CACHE = 32, 1 << 16  # bytes; the share of the first cache that a program is taken to have
 DRAM, L2 = 3.0e12, 5.5e12  # bytes a second: a copy, as measured; reads from the L2 cache, about
 FMA, TF32 = 67e12, 400e12  # flops a second in float32
 MULTIPROCESSORS, REGISTERS, WARPS, SHARED = 132, 65536, 64, 227 << 10  # of an H100, and of each multiprocessor
@@ -55,14 +56,22 @@ class _Counter:
         self.seen: set[int] = set()  # sectors that the call has read or written
         self.written: set[int] = set()
         self.counts: list[Count] = []
+        self.loaded: set[int] = set()  # by the program that runs
         self.clear()
 
     def clear(self) -> None:
         self.dram, self.l2, self.flops, self.precision = 0, 0, 0, "-"
+        self.loaded, self.loads = set(), 0
+
+    def begin_program(self) -> None:
+        """Adds what the last program loaded."""
+        self.l2 += len(self.loaded) if len(self.loaded) * SECTOR <= FIRST_CACHE else self.loads
+        self.loaded, self.loads = set(), 0
 
     def load(self, pointers: np.ndarray, mask: np.ndarray) -> None:
         sectors = np.unique(pointers[mask] // SECTOR).tolist()
-        self.l2 += len(sectors)
+        self.loads += len(sectors)
+        self.loaded |= set(sectors)
         fresh = set(sectors) - self.seen
         self.dram += len(fresh)
         self.seen |= fresh
@@ -76,6 +85,7 @@ class _Counter:
         self.seen |= fresh
 
     def end(self, kernel: str, grid: tuple[int, ...]) -> None:
+        self.begin_program()
         programs = int(np.prod(grid))
         count = Count(kernel, self.dram * SECTOR, self.l2 * SECTOR, self.flops, self.precision, programs)
         self.counts.append(count)
@@ -90,6 +100,11 @@ def counted(module: Any) -> Iterator[list[Count]]:
     counter = _Counter()
     builder = InterpreterBuilder
     load, store, dot = builder.create_masked_load, builder.create_masked_store, builder.create_dot
+    start = builder.set_grid_idx
+
+    def counting_start(self: Any, *index: int) -> None:
+        counter.begin_program()
+        start(self, *index)
 
     def counting_load(self: Any, pointers: Any, mask: Any, *rest: Any) -> Any:
         counter.load(pointers.data, mask.data)
@@ -118,12 +133,13 @@ def counted(module: Any) -> Iterator[list[Count]]:
     kernels = {name: kernel for name, kernel in vars(module).items() if name.endswith("_kernel")}
     try:
         builder.create_masked_load, builder.create_masked_store = counting_load, counting_store
-        builder.create_dot = counting_dot
+        builder.create_dot, builder.set_grid_idx = counting_dot, counting_start
         for name, kernel in kernels.items():
             setattr(module, name, Counted(name, kernel))
         yield counter.counts
     finally:
         builder.create_masked_load, builder.create_masked_store, builder.create_dot = load, store, dot
+        builder.set_grid_idx = start
         for name, kernel in kernels.items():
             setattr(module, name, kernel)
 
@@ -177,13 +193,14 @@ def measure(case: Case, d: int) -> list[Count]:
     return counts
 
 
-def seconds(count: Count, batch: int) -> float:
+def seconds(count: Count, batch: int, *, second_cache: bool) -> float:
     """How long a launch takes, by what it takes most of. Its programs are spread over whole multiprocessors."""
     programs = count.programs * batch
     waves = -(-programs // MULTIPROCESSORS)
     busy = programs / (waves * MULTIPROCESSORS)
     rate = {"tf32x3": TF32 / 3, "tf32": TF32}.get(count.precision, FMA)
-    return max(batch * count.dram / DRAM, batch * count.l2 / L2, batch * count.flops / rate / busy)
+    l2 = batch * count.l2 / L2 if second_cache else 0
+    return max(batch * count.dram / DRAM, l2, batch * count.flops / rate / busy)
 
 
 def occupancy(build: dict[str, int], warps: int) -> int:
@@ -195,7 +212,7 @@ def occupancy(build: dict[str, int], warps: int) -> int:
 def rows() -> Iterator[str]:
     """The table."""
     heads = ["B x d", "case", "compulsory, MB", "DRAM, times that", "L2, MB", "flops, times the exact"]
-    heads += ["floor, us", "model, us", "times the floor"]
+    heads += ["floor, us", "by DRAM and flops, us", "times the floor", "with L2, us", "times the floor"]
     yield f"| {' | '.join(heads)} |"
     yield "|" + "---|" * len(heads)
     counted_samples: dict[tuple[Case, int], list[Count]] = {}
@@ -208,7 +225,7 @@ def rows() -> Iterator[str]:
             dram, l2 = (batch * sum(getattr(c, name) for c in counts) for name in ("dram", "l2"))
             executed, exact = batch * sum(c.flops for c in counts), flops(case, batch, d)
             floor = max(least / DRAM, 3 * exact / TF32)
-            model = sum(seconds(c, batch) for c in counts)
+            model, cached = (sum(seconds(c, batch, second_cache=x) for c in counts) for x in (False, True))
             more = f"{executed / exact:.2f}" if exact else "-"
             cells = [
                 f"{batch} x {d}",
@@ -218,7 +235,8 @@ def rows() -> Iterator[str]:
                 f"{l2 / 1e6:.0f}",
                 more,
             ]
-            cells += [f"{floor * 1e6:.1f}", f"{model * 1e6:.1f}", f"{model / floor:.2f}"]
+            cells += [f"{floor * 1e6:.1f}", *(f"{x:.3g}" for x in (model * 1e6, model / floor))]
+            cells += [f"{x:.3g}" for x in (cached * 1e6, cached / floor)]
             yield f"| {' | '.join(cells)} |"
 
 

@@ -19,7 +19,8 @@ def row_start(i, d, packed: tl.constexpr):
 def tile_below(matrix, i, j, d, packed: tl.constexpr, last: tl.constexpr):
     """Rows i (R,) and columns j (C,) of a matrix of d rows where j < i + last, otherwise 0: (R, C)."""
     mask = (j[None, :] < i[:, None] + last) & (i[:, None] < d)
-    return tl.load(matrix + row_start(i, d, packed)[:, None] + j[None, :], mask=mask, other=0.0)
+    at = matrix + row_start(i, d, packed)[:, None] + j[None, :]
+    return tl.load(at, mask=mask, other=0.0, cache_modifier=".ca")  # a program reads most tiles again
 
 
 @triton.jit

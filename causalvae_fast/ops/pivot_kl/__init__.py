@@ -53,7 +53,7 @@ def pivot_kl(
         reduce: "none"; "min", the closest pivot of each sample; or "logsumexp", -log(1/K sum_k exp(-KL_bk)), an
             upper bound of the divergence from the mixture of the K Gaussians with equal weights, at least the
             smallest KL and at most log K above it. With "min" and "logsumexp", the B K divergences are not stored.
-        backend: "reference" or "cpu"; see `causalvae_fast.backends`.
+        backend: "reference", "cpu" or "triton"; see `causalvae_fast.backends`.
 
     Returns:
         In nats, of the dtype of the inputs (float32 or float64): (B, K) for "none", (B,) for "logsumexp"; for
