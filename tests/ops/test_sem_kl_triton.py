@@ -44,7 +44,7 @@ def _backend() -> Iterator[None]:
 def kernel(inputs: SEMInputs, **options: object) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
     from causalvae_fast.ops.sem_kl.triton_kernel import sem_kl_triton
 
-    value, found, _ = sem_kl_triton(*inputs, **options)  # type: ignore[arg-type]
+    value, found = sem_kl_triton(*inputs, **options)  # type: ignore[arg-type]
     return value, found
 
 

@@ -11,9 +11,8 @@ import torch
 import triton
 from torch import Tensor
 
-from causalvae_fast.ops._native import without_gaps
 from causalvae_fast.ops._outputs import Gradients
-from causalvae_fast.ops._triton import Config, check_latents, dot_precision
+from causalvae_fast.ops._triton import Config, check_latents, dot_precision, without_gaps
 from causalvae_fast.ops.pivot_kl.cpu import PivotKL
 from causalvae_fast.ops.pivot_kl.triton_divergences import diagonal_kernel, full_kernel
 
