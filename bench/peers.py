@@ -38,25 +38,57 @@ def jax_sem_kl(tensors: tuple[Tensor, ...], backward: bool) -> Callable[[], tupl
     At its best: the triangles are clean, so nothing is cut, and the gradients have what they have above the
     diagonal.
     """
+    return _jax_calls(_jax_mean_kl, tensors, backward)
+
+
+def jax_mlp_sem_kl(tensors: tuple[Tensor, ...], backward: bool) -> Callable[[], tuple[Any, ...]]:
+    """The formula of `mlp_sem_kl` with tanh, likewise."""
+    import jax.numpy as jnp
+
+    def loss(
+        pivot: Any,
+        w_in: Any,
+        b_in: Any,
+        w_out: Any,
+        b_out: Any,
+        edges: Any,
+        log_sigma: Any,
+        loc: Any,
+        factor: Any,
+    ) -> Any:
+        weights = w_in * edges[:, None]
+        units = jnp.tanh(jnp.einsum("bj,ikj->bik", pivot, weights) + b_in)
+        jac = jnp.einsum("bik,ikj->bij", (1 - units * units) * w_out, weights)
+        offset = (units * w_out).sum(-1) + b_out - pivot
+        return _jax_mean_kl(jac, offset, log_sigma, loc - pivot, factor)
+
+    return _jax_calls(loss, tensors, backward)
+
+
+def _jax_mean_kl(jac: Any, offset: Any, log_sigma: Any, loc: Any, factor: Any) -> Any:
+    import jax.numpy as jnp
+
+    def times_jac(matrix: Any, vectors: Any) -> Any:
+        return vectors @ matrix.T if matrix.ndim == 2 else jnp.einsum("bij,bj->bi", matrix, vectors)
+
+    residual = loc - offset - times_jac(jac, loc)
+    if factor.ndim == 2:
+        spread = factor**2 + times_jac(jac**2, factor**2)
+        log_det = jnp.log(factor).sum(-1)
+    else:
+        spread = ((factor - jac @ factor) ** 2).sum(-1)
+        log_det = jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)).sum(-1)
+    mahalanobis = (jnp.exp(-2 * log_sigma) * (spread + residual**2)).sum(-1)
+    return (0.5 * (mahalanobis - loc.shape[-1]) + log_sigma.sum() - log_det).mean()
+
+
+def _jax_calls(
+    loss: Callable[..., Any], tensors: tuple[Tensor, ...], backward: bool
+) -> Callable[[], tuple[Any, ...]]:
     import jax
     import jax.numpy as jnp
 
     jax.config.update("jax_enable_x64", True)
-
-    def loss(jac: Any, offset: Any, log_sigma: Any, loc: Any, factor: Any) -> Any:
-        def times_jac(matrix: Any, vectors: Any) -> Any:
-            return vectors @ matrix.T if matrix.ndim == 2 else jnp.einsum("bij,bj->bi", matrix, vectors)
-
-        residual = loc - offset - times_jac(jac, loc)
-        if factor.ndim == 2:
-            spread = factor**2 + times_jac(jac**2, factor**2)
-            log_det = jnp.log(factor).sum(-1)
-        else:
-            spread = ((factor - jac @ factor) ** 2).sum(-1)
-            log_det = jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)).sum(-1)
-        mahalanobis = (jnp.exp(-2 * log_sigma) * (spread + residual**2)).sum(-1)
-        return (0.5 * (mahalanobis - loc.shape[-1]) + log_sigma.sum() - log_det).mean()
-
     arrays = [jnp.asarray(t.numpy()) for t in tensors]
     if not backward:
         value = jax.jit(loss)

@@ -39,6 +39,8 @@ LABELS = {
     "torch_distributions": "torch.distributions",
     "solve_triangular": "torch.linalg.solve_triangular",
     "inverse": "torch.linalg.inv",
+    "einsum_sem_kl": "Jacobian by einsum, sem_kl",
+    "jacrev": "vmap(jacrev), formula",
     "gpytorch": "GPyTorch",
     "jax": "JAX jit",
 }

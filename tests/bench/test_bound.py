@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import bench_ancestral_sample
 import bench_gaussian_kl
+import bench_mlp_sem_kl
 import bench_pivot_kl
 import bench_propagate
 import bench_sem_kl
@@ -126,6 +127,29 @@ def test_sem_kl_of_diagonal_posteriors(d: int) -> None:
     case = case._replace(mode="forward+backward")
     assert bench_sem_kl.work(case).flops == B * entries * flops(both)
     assert bench_sem_kl.work(case).written == 1 + B * d * d + 2 * B * d + d + B * d
+
+
+@pytest.mark.parametrize("posterior", ["diagonal", "full"])
+@pytest.mark.parametrize("d", SIZES)
+def test_mlp_sem_kl(d: int, posterior: str) -> None:
+    """The products of the networks, and on the Jacobians what `sem_kl` does with each, which nobody moves."""
+    B, h = 3, 4
+    flops = {"forward": 0, "forward+backward": 0}
+    for _ in lower(d, strict=True):
+        for _ in range(h):
+            flops["forward"] += 1  # U m
+            flops["forward+backward"] += 1 + 1 + 2  # U m, dU = m d(U m), dm += U d(U m)
+            flops["forward"] += B * 2 * 2  # pre += U z, J += w U
+            flops["forward+backward"] += B * 2 * 6  # those, H += dJ U, dz += U dpre, d(U m) += w dJ, += dpre z
+    own = (h + 1) * strict_triangle(d) + 2 * h * d + 2 * d  # w_in and edges, b_in and w_out, b_out and log_sigma
+    factor = B * (d if posterior == "diagonal" else triangle(d))
+    for mode, counted in flops.items():
+        work = bench_mlp_sem_kl.work(bench_mlp_sem_kl.Case(B, d, h, posterior, mode, F32))
+        inner = bench_sem_kl.work(bench_sem_kl.Case(B, d, posterior, mode, F32))
+        assert work.flops == counted + inner.flops
+        assert work.read == own + 2 * B * d + factor
+    full = d * h * d + d * d + 2 * h * d + 2 * d
+    assert work.written == 1 + full + 2 * B * d + (B * d if posterior == "diagonal" else B * d * d)
 
 
 @pytest.mark.parametrize("jac", ["per_sample", "shared"])

@@ -16,20 +16,21 @@ using namespace cvf::CVF_ISA;
 using cvf::Activation;
 
 struct Truth {
-  long double value, slope;
+  long double value, slope, curvature;
 };
 
 Truth truth(Activation activation, long double x) {
-  const long double logistic = 1 / (1 + std::exp(-x));
+  const long double logistic = 1 / (1 + std::exp(-x)), change = logistic / (1 + std::exp(x));
+  const long double squared_secant = 1 / (std::cosh(x) * std::cosh(x));
   switch (activation) {
     case Activation::kTanh:
-      return {std::tanh(x), 1 / (std::cosh(x) * std::cosh(x))};
+      return {std::tanh(x), squared_secant, -2 * std::tanh(x) * squared_secant};
     case Activation::kSilu:
-      return {x * logistic, logistic + x * logistic / (1 + std::exp(x))};
+      return {x * logistic, logistic + x * change, change * (2 - x * std::tanh(x / 2))};
     case Activation::kSoftplus:
-      return {std::fmax(x, 0.0L) + std::log1p(std::exp(-std::fabs(x))), logistic};
+      return {std::fmax(x, 0.0L) + std::log1p(std::exp(-std::fabs(x))), logistic, change};
     default:
-      return {x > 0 ? x : 0.01L * x, x > 0 ? 1 : 0.01L};
+      return {x > 0 ? x : 0.01L * x, x > 0 ? 1 : 0.01L, 0};
   }
 }
 
@@ -61,11 +62,12 @@ template <class T>
 void test_values(Activation activation) {
   const std::vector<T> x = arguments<T>();
   const int64_t count = static_cast<int64_t>(x.size()) / kLanes<T>;
-  std::vector<Vec<T>> values, slopes(static_cast<size_t>(count));
+  std::vector<Vec<T>> values, slopes(static_cast<size_t>(count)), curvatures(slopes), other_slopes(slopes);
   for (int64_t k = 0; k < count; ++k) values.push_back(load(&x[static_cast<size_t>(k * kLanes<T>)]));
-  std::vector<Vec<T>> alone = values;
+  std::vector<Vec<T>> alone = values, with_curvature = values;
   activate<T>(activation, alone.data(), count);
   activate_with_slope<T>(activation, values.data(), slopes.data(), count);
+  activate_with_derivatives<T>(activation, with_curvature.data(), other_slopes.data(), curvatures.data(), count);
   constexpr double kUlps = 4, kEpsilon = std::numeric_limits<T>::epsilon();
   for (size_t k = 0; k < x.size(); ++k) {
     const size_t vector = k / static_cast<size_t>(kLanes<T>), lane = k % static_cast<size_t>(kLanes<T>);
@@ -82,6 +84,13 @@ void test_values(Activation activation) {
                            kUlps * kEpsilon, unit));
     CHECK(cvf::test::close(static_cast<double>(slopes[vector][lane]), static_cast<double>(expected.slope),
                            kUlps * kEpsilon, slope_unit));
+    CHECK(with_curvature[vector][lane] == values[vector][lane]);
+    CHECK(cvf::test::close(static_cast<double>(other_slopes[vector][lane]), static_cast<double>(expected.slope),
+                           kUlps * kEpsilon, slope_unit));
+    // That of silu goes through zero near x = -2.4 and x = 2.4; the others are products.
+    const bool near_zero = activation == Activation::kSilu && std::fabs(x[k]) < 4;
+    CHECK(cvf::test::close(static_cast<double>(curvatures[vector][lane]), static_cast<double>(expected.curvature),
+                           2 * kUlps * kEpsilon, near_zero ? 0.25 : unit));
   }
 }
 
@@ -104,6 +113,11 @@ void test_special(Activation activation) {
   Vec<T> x = Vec<T>{} + infinity, slope;
   activate_with_slope<T>(activation, &x, &slope, 1);
   CHECK(activation == Activation::kTanh ? x[0] == T(1) : x[0] == infinity);
+  Vec<T> curvature;
+  x = Vec<T>{} + nan;
+  activate_with_derivatives<T>(activation, &x, &slope, &curvature, 1);
+  CHECK(std::isnan(x[0]) &&
+        (activation == Activation::kLeakyRelu || (std::isnan(slope[0]) && std::isnan(curvature[0]))));
 }
 
 template <class T>

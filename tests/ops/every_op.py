@@ -10,6 +10,7 @@ import torch
 from gaussian_inputs import COMBINATIONS, gaussian_case
 from inputs import DTYPES, POSTERIORS, SHARING, SEMInputs, sem_inputs
 from mlp_inputs import mlp_inputs
+from mlp_sem_kl_inputs import BATCHED, MLPSEMInputs, mlp_sem_inputs
 from pivot_inputs import pivot_inputs
 from torch import Tensor
 
@@ -25,7 +26,15 @@ from causalvae_fast.ops import (
 from causalvae_fast.ops.pivot_kl.cpu import REDUCTIONS
 from causalvae_fast.ops.propagate.autograd import propagate_op
 
-OPS = ("sem_kl", "propagate", "gaussian_kl", "pivot_kl", "ancestral_sample", "mlp_ancestral_sample")
+OPS = (
+    "sem_kl",
+    "mlp_sem_kl",
+    "propagate",
+    "gaussian_kl",
+    "pivot_kl",
+    "ancestral_sample",
+    "mlp_ancestral_sample",
+)
 # Samples across lanes, one sample in rows or tiles, and what only a full posterior has above 64.
 SIZES = (16, 40, 72)
 
@@ -102,6 +111,18 @@ def _sem_kl(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]
         yield Case(f"sem_kl-{posterior}-packed-{d}", call_packed, packed, inputs.batched)
 
 
+def _mlp_sem_kl(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]:
+    kinds = (("diagonal", "none"), ("diagonal", "mean"), ("full", "none"), ("packed", "mean"))
+    for posterior, reduction in kinds:
+        inputs = mlp_sem_inputs(batch_size(d, 2 if posterior == "diagonal" else 3), d, 3, posterior, dtype)
+
+        def call(*tensors: Tensor, posterior: str = posterior, reduction: str = reduction) -> Tensor:
+            return MLPSEMInputs(*tensors).call(posterior, reduction=reduction)
+
+        name = f"mlp_sem_kl-{posterior}-{reduction}-{d}"
+        yield Case(name, call, inputs.laid_out(posterior), BATCHED, reduction == "none")
+
+
 def _propagate(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]:
     for jac in SHARING:
         inputs = sem_inputs(batch_size(d, 2 if jac == "shared" else 3), d, "diagonal", jac, dtype=dtype)
@@ -165,6 +186,7 @@ def _mlp_ancestral_sample(d: int, dtype: torch.dtype, batch_size: BatchSize) -> 
 
 _CASES: dict[str, Callable[[int, torch.dtype, BatchSize], Iterator[Case]]] = {
     "sem_kl": _sem_kl,
+    "mlp_sem_kl": _mlp_sem_kl,
     "propagate": _propagate,
     "gaussian_kl": _gaussian_kl,
     "pivot_kl": _pivot_kl,

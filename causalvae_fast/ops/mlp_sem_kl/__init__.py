@@ -64,8 +64,8 @@ def mlp_sem_kl(
         w_out: (d, h).
         b_out: (d,).
         edges: (d, d), (child, parent): factors of the parents, as the gates in [0, 1] of `GumbelEdges`. Only what
-            is below the diagonal is used. Where the gradient of the edges is not needed, edges that are 0 are
-            skipped, so that a NaN of `w_in` or `pivot` does not pass through them.
+            is below the diagonal is used. Where their gradient is not needed, kernels skip blocks of edges that
+            are all 0, through which a NaN of `w_in` or `pivot` then does not pass.
         log_sigma: logarithm of the noise's standard deviations, (d,).
         loc: posterior means, (B, d).
         scale: posterior standard deviations, (B, d), above 0, for L = diag(scale).

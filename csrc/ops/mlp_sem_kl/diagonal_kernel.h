@@ -57,7 +57,7 @@ class Samples {
       }
       for (int64_t j = 0; args_.grad_loc && j < args_.d; ++j) args_.grad_loc[sample * args_.d + j] += of_step[j];
       for (int64_t j = 0; args_.grad_pivot && j < args_.d; ++j) {
-        args_.grad_pivot[sample * args_.d + j] = grad_pivot[b * row + j] - of_step[j];
+        args_.grad_pivot[sample * args_.d + j] = grad_pivot[b * row + j];
       }
     }
   }
@@ -66,8 +66,8 @@ class Samples {
   Scratch<T> pivot, step, variance;  // (count, row): z, v, s^2
   Scratch<double> mahalanobis;       // (count,): sum_i (|M_i|^2 + r_i^2) / sigma_i^2
   Scratch<T> squares;                // (count, row): sum_i J_ij^2 / sigma_i^2
-  Scratch<T> grad_pivot;             // (count, row): through the networks
-  Scratch<T> grad_step;              // (count, row): that of v
+  Scratch<T> grad_pivot;             // (count, row): that of z, through the Jacobian
+  Scratch<T> grad_step;              // (count, row): that of v, through J v
 
  private:
   double log_det(const T* scale) const {

@@ -53,11 +53,8 @@ class FullKernel {
     for (int64_t b = 0; b < count; ++b) {
       T* of_pivot = args_.grad_pivot ? args_.grad_pivot + (first + b) * d_ : nullptr;
       T* of_loc = args_.grad_loc ? args_.grad_loc + (first + b) * d_ : nullptr;
-      for (int64_t i = 0; i < d_; ++i) {
-        const T of_step = grad_step_[b * d_ + i];
-        if (of_loc) of_loc[i] = of_step;
-        if (of_pivot) of_pivot[i] = grad_pivot_[b * row_ + i] - of_step - grad_offset_[b * d_ + i];
-      }
+      if (of_loc) std::copy_n(&grad_step_[b * d_], d_, of_loc);
+      if (of_pivot) std::copy_n(&grad_pivot_[b * row_], d_, of_pivot);
     }
   }
 
@@ -139,7 +136,7 @@ class FullKernel {
   Scratch<T> of_value_;       // (samples,)
   Scratch<T> log_sigma_;      // (d,): its gradient
   Scratch<T> grad_jac_, grad_offset_, grad_step_;
-  Scratch<T> grad_pivot_;  // (samples, row): through the networks
+  Scratch<T> grad_pivot_;  // (samples, row): through the Jacobian
 };
 
 }  // namespace cvf::mlp_sem_kl::CVF_ISA

@@ -5,6 +5,7 @@
 //   J_ij = m_ij sum_k w_ik phi'(pre_ik) U_ikj,   M = (I - J) L,   r = loc - f - J (loc - z)
 //   KL = 1/2 (|D^-1/2 M|_F^2 + |D^-1/2 r|^2 - d) + sum_i log sigma_i - sum_i log L_ii
 //
+// The gradient of z is that through J alone: what comes through f and through v = loc - z cancels, exactly.
 // The derivation of the gradients is in causalvae_fast/ops/mlp_sem_kl/README.md.
 #pragma once
 

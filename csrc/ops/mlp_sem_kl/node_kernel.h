@@ -77,7 +77,8 @@ class NodeKernel {
   T* jac(int64_t sample) { return &jac_[sample * row_]; }
 
   // From the gradients of f_i, (samples,), and of row i of the Jacobian, in jac(), to those of the parameters, added to
-  // `sums`, and of z (samples, row), added to grad_z, which may be null. After `activate` with curvature.
+  // `sums`, and of z (samples, row) through the Jacobian alone, added to grad_z, which may be null. After `activate`
+  // with curvature.
   void pass_back(const Node<T>& node, const T* z, const T* of_value, int64_t samples,
                  const typename NodeGradients<T>::Sums& sums, T* grad_z) {
     // H_k = sum_j dJ_ij m_ij U_kj
@@ -91,7 +92,8 @@ class NodeKernel {
       for_parents(node, samples, [&](auto rows, auto columns, int64_t b, int64_t j) {
         V acc[rows][columns];
         get(acc, grad_z + b * row_ + j, row_);
-        multiply_tile<1, T>(acc, Left<T>{&back_[b * units_], units_, 1}, right(node.rows + j, node.row), 0, hidden_);
+        multiply_tile<1, T>(acc, Left<T>{&curvature_[b * units_], units_, 1}, right(node.rows + j, node.row), 0,
+                            hidden_);
         put(acc, grad_z + b * row_ + j, row_);
       });
     }
@@ -152,7 +154,8 @@ class NodeKernel {
     }
   }
 
-  // dpre_k = w_k (df phi'(pre_k) + H_k phi''(pre_k)), which replaces H; dw_k = df phi(pre_k) + H_k phi'(pre_k).
+  // dpre_k = w_k (df phi'(pre_k) + H_k phi''(pre_k)), which replaces H, and its second part, which replaces phi'';
+  // dw_k = df phi(pre_k) + H_k phi'(pre_k).
   void of_units(const Node<T>& node, const T* of_value, int64_t samples, const typename NodeGradients<T>::Sums& sums) {
     for (int64_t k = 0; k < units_; k += kWidth) {
       const V w_out = load(node.w_out + k);
@@ -161,7 +164,9 @@ class NodeKernel {
         const int64_t place = b * units_ + k;
         const V h = load(&back_[place]), slope = load(&slope_[place]);
         of_w_out += of_value[b] * load(&phi_[place]) + h * slope;
-        const V of_pre = w_out * (of_value[b] * slope + h * load(&curvature_[place]));
+        const V through_jac = w_out * h * load(&curvature_[place]);
+        const V of_pre = w_out * slope * of_value[b] + through_jac;
+        store(&curvature_[place], through_jac);
         of_b_in += of_pre;
         store(&back_[place], of_pre);
       }

@@ -53,6 +53,7 @@ struct Node {
 template <class T>
 class NodeWeights {
   static constexpr int64_t kWidth = kLanes<T>;
+  static constexpr int64_t kPacked = 32;  // parents whose columns stay in the first cache while all units write to them
 
  public:
   NodeWeights(const Arguments<T>& args, int64_t first, int64_t end)
@@ -122,13 +123,19 @@ class NodeWeights {
     const T* edges = args_.edges + i * args_.d;
     T* rows = &rows_[begin_of_rows(i)];
     T* columns = &columns_[begin_of_columns(i)];
-    for (int64_t k = 0; k < args_.hidden; ++k) {
-      const T* w_in = args_.w_in + (i * args_.hidden + k) * args_.d;
-      T* of_unit = rows + k * row(i);
-      for (int64_t j = 0; j < i; ++j) of_unit[j] = w_in[j] * edges[j];
-      for (int64_t j = i; j < row(i); ++j) of_unit[j] = T(0);
-      for (int64_t j = 0; j < i; ++j) columns[j * units_ + k] = of_unit[j];
+    for (int64_t first = 0; first < i; first += kPacked) {
+      const int64_t end = std::min(first + kPacked, i);
+      for (int64_t k = 0; k < args_.hidden; ++k) {
+        const T* w_in = args_.w_in + (i * args_.hidden + k) * args_.d;
+        T* of_unit = rows + k * row(i);
+        for (int64_t j = first; j < end; ++j) {
+          const T weight = w_in[j] * edges[j];
+          of_unit[j] = weight;
+          columns[j * units_ + k] = weight;
+        }
+      }
     }
+    for (int64_t k = 0; k < args_.hidden; ++k) std::fill(rows + k * row(i) + i, rows + (k + 1) * row(i), T(0));
     for (int64_t j = 0; j < i; ++j) std::fill(columns + j * units_ + args_.hidden, columns + (j + 1) * units_, T(0));
     pad(args_.b_in + i * args_.hidden, &b_in_[(i - first_) * units_]);
     pad(args_.w_out + i * args_.hidden, &w_out_[(i - first_) * units_]);
@@ -162,7 +169,8 @@ class NodeGradients {
         layout_{args.wants_weights() ? weights.begin_of_rows(end) : 0, (end - first_) * units_, end - first_},
         threads_(threads),
         sums_(threads * layout_.size()),
-        totals_(threads * layout_.size()) {
+        totals_(threads * layout_.size()),
+        of_edges_(args.wants_weights() ? args.d : 0) {
     std::fill_n(sums_.data(), threads * layout_.size(), T(0));
     std::fill_n(totals_.data(), threads * layout_.size(), 0.0);
   }
@@ -217,21 +225,22 @@ class NodeGradients {
     int64_t size() const { return weights + 2 * units + round_up(2 * nodes, kWidth); }
   };
 
-  // dU_ikj = m_ij d(U_ikj m_ij), dm_ij = sum_k U_ikj d(U_ikj m_ij)
+  // dU_ikj = m_ij d(U_ikj m_ij), dm_ij = sum_k U_ikj d(U_ikj m_ij); unit after unit, as they lie in memory.
   template <class Put>
-  void write_weights(int64_t i, Put&& put) const {
+  void write_weights(int64_t i, Put&& put) {
     const int64_t d = args_.d;
-    const double* of_node = totals_.data() + weights_.begin_of_rows(i);
-    for (int64_t j = 0; j < d; ++j) {
-      double of_edge = 0;
-      for (int64_t k = 0; k < args_.hidden; ++k) {
-        const int64_t place = (i * args_.hidden + k) * d + j;
-        const double x = j < i ? of_node[k * NodeWeights<T>::row(i) + j] : 0.0;
-        put(args_.grad_w_in, place, j < i ? static_cast<double>(args_.edges[i * d + j]) * x : 0.0);
-        if (j < i) of_edge += static_cast<double>(args_.w_in[place]) * x;
+    const T* edges = args_.edges + i * d;
+    std::fill_n(of_edges_.data(), d, 0.0);
+    for (int64_t k = 0; k < args_.hidden; ++k) {
+      const double* of_unit = totals_.data() + weights_.begin_of_rows(i) + k * NodeWeights<T>::row(i);
+      const int64_t begin = (i * args_.hidden + k) * d;
+      for (int64_t j = 0; j < i; ++j) {
+        put(args_.grad_w_in, begin + j, static_cast<double>(edges[j]) * of_unit[j]);
+        of_edges_[j] += static_cast<double>(args_.w_in[begin + j]) * of_unit[j];
       }
-      put(args_.grad_edges, i * d + j, of_edge);
+      for (int64_t j = i; j < d; ++j) put(args_.grad_w_in, begin + j, 0.0);
     }
+    for (int64_t j = 0; j < d; ++j) put(args_.grad_edges, i * d + j, of_edges_[j]);
   }
 
   const Arguments<T>& args_;
@@ -241,6 +250,7 @@ class NodeGradients {
   const int threads_;
   Scratch<T> sums_;
   Scratch<double> totals_;
+  Scratch<double> of_edges_;  // (d,): those of one node
 };
 
 }  // namespace cvf::mlp_sem_kl::CVF_ISA
