@@ -1,7 +1,7 @@
 """What the Triton kernels compile to, without a GPU: registers, shared memory and spills of each configuration.
 
-    python bench/triton_builds.py            # compare with bench/results/triton_builds.json
-    python bench/triton_builds.py --write    # replace it
+    python bench/triton_builds.py            # print it, as tests/bench/test_triton_builds.py reads it
+    python bench/triton_builds.py --write    # replace it, or its part for --arch 90
 
 Launches are recorded by running the launchers on tensors without memory, so that what is compiled is what a call
 would launch: the same types, the same constants, the same alignment.
@@ -212,8 +212,11 @@ def main() -> None:
     options = parser.parse_args()
     found = build(options.arch)
     if options.write:
-        lines = [f'"triton": "{triton.__version__}"']
-        lines += [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in sorted(found.items())]
+        kept = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
+        endings = tuple(f"sm_{arch}" for arch in options.arch)
+        kept = {key: value for key, value in kept.items() if not key.endswith(endings)}
+        found = dict(sorted((kept | found).items())) | {"triton": triton.__version__}
+        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in found.items()]
         BASELINE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     else:
         print(json.dumps(found))
