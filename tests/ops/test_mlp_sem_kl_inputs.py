@@ -88,7 +88,8 @@ def test_autocast() -> None:
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_reduction(reduction: str, batch: int, posterior: str, dtype: torch.dtype) -> None:
     inputs = mlp_sem_inputs(batch, 6, 5, posterior, dtype)
-    expected = truth("softplus", inputs, torch.full((batch,), -1.5 / (batch if reduction == "mean" else 1)))
+    upstream = torch.full((batch,), -1.5 / (batch if reduction == "mean" else 1), dtype=dtype)
+    expected = truth("softplus", inputs, upstream)
     leaves = inputs.laid_out(posterior).leaves()
     value = leaves.call(posterior, activation="softplus", reduction=reduction)
     known, terms = (getattr(t, reduction)() for t in (expected.value, expected.terms))
@@ -96,7 +97,6 @@ def test_reduction(reduction: str, batch: int, posterior: str, dtype: torch.dtyp
     assert value_error(value.detach(), known, terms) <= RELATIVE[dtype]
     gradients = torch.autograd.grad(-1.5 * value, leaves)
     for name, error in expected.gradient_errors(gradients, posterior).items():
-        # The factor comes in once more, after the sum.
         assert error <= RELATIVE[dtype], f"gradient of {name}: {error:.1e}"
 
 
