@@ -149,7 +149,9 @@ def test_number_of_threads(threads: int, posterior: str) -> None:
 def test_batch_in_pieces(threads: int) -> None:
     """What is kept of samples is limited, so a large batch passes over the nodes in two pieces."""
     torch.set_num_threads(threads)
-    inputs = mlp_sem_inputs(4700, 300, 1, dtype=torch.float32)
+    few = mlp_sem_inputs(47, 300, 1, dtype=torch.float32)
+    repeated = {name: getattr(few, name).repeat(100, 1) for name in ("pivot", "loc", "factor")}
+    inputs = few._replace(**repeated)
     upstream = upstream_gradient(4700, torch.float32)
     value, gradients = kernel("tanh", inputs, "diagonal", upstream=upstream, wanted=ALL)
     parts = [
