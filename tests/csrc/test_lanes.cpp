@@ -2,11 +2,9 @@
 
 #include <cstdint>
 #include <limits>
-#include <string_view>
 #include <vector>
 
 #include "check.h"
-#include "common/isa.h"
 #include "common/lanes.h"
 #include "common/log_product.h"
 #include "common/scratch.h"
@@ -157,14 +155,9 @@ void test_all() {
 
 }  // namespace
 
-int main() {
-  for (const cvf::Isa isa : cvf::kAllIsas) {
-    const bool this_one = std::string_view(cvf::isa_name(isa)) == CVF_TEST_ISA;
-    if (this_one && !cvf::isa_available(isa)) {
-      std::printf("lanes for %s: skipped, this machine does not have it\n", CVF_TEST_ISA);
-      return 0;
-    }
-  }
+int run_test();  // called by each_isa.cpp
+
+int run_test() {
   test_all<float>();
   test_all<double>();
   return cvf::test::report("lanes for " CVF_TEST_ISA);

@@ -3,11 +3,9 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <string_view>
 #include <vector>
 
 #include "check.h"
-#include "common/isa.h"
 #include "common/vector_activation.h"
 
 namespace {
@@ -130,13 +128,9 @@ void test_type() {
 
 }  // namespace
 
-int main() {
-  for (const cvf::Isa isa : cvf::kAllIsas) {
-    if (std::string_view(cvf::isa_name(isa)) == CVF_TEST_ISA && !cvf::isa_available(isa)) {
-      std::printf("activations for %s: skipped, this machine does not have it\n", CVF_TEST_ISA);
-      return 0;
-    }
-  }
+int run_test();  // called by each_isa.cpp
+
+int run_test() {
   test_type<float>();
   test_type<double>();
   return cvf::test::report("activations for " CVF_TEST_ISA);
