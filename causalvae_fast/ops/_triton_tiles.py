@@ -41,6 +41,13 @@ def store_tile(matrix, i, j, values, d, packed: tl.constexpr):
 
 
 @triton.jit
+def store_below(matrix, i, j, values, d):
+    """Writes what a tile of a dense matrix has on and below the diagonal."""
+    mask = (i[:, None] < d) & (j[None, :] <= i[:, None])
+    tl.store(matrix + i[:, None] * d + j[None, :], values, mask=mask)
+
+
+@triton.jit
 def vector(pointer, i, d):
     """Elements i of a vector of d, 0 beyond."""
     return tl.load(pointer + i, mask=i < d, other=0.0)

@@ -16,6 +16,7 @@ from causalvae_fast.ops._triton_tiles import (
     product_with_transpose,
     residual,
     row_start,
+    store_below,
     store_tile,
     transposed_product,
     upstream_of,
@@ -140,7 +141,7 @@ def product_kernel(
         spread = tl.sum(M * M * p[:, None], 1)
         if weight != "none":
             g = upstream_of(upstream, upstream_stride, b, batch, dtype, weight)
-            store_tile(N + slot * (d * d), i, j, M * p[:, None], d, False)
+            store_below(N + slot * (d * d), i, j, M * p[:, None], d)
         if tile_j == 0:
             r = residual(jac, offset + b * offset_stride, loc + b * loc_stride, tile_i * T, d, packed_jac, T, K)
             spread += r * r * p

@@ -42,7 +42,7 @@ def tile_config(d: int, dtype: torch.dtype) -> Config:
     """For one tile of a full posterior."""
     if dtype == torch.float64:
         return Config({"T": 32, "K": 16}, 4, 2)
-    return Config({"T": 64, "K": 32}, 4, 2) if d > 64 else Config({"T": 32, "K": 32}, 4, 2)
+    return Config({"T": 64, "K": 16}, 8, 2) if d > 64 else Config({"T": 32, "K": 32}, 4, 2)
 
 
 def rows_config(dtype: torch.dtype) -> Config:
