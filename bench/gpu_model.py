@@ -1,6 +1,6 @@
-"""What the kernels for a GPU should take on an H100: a model, where there is no GPU to measure on.
+"""What the kernels for a GPU should take on an H100: a model, written to bench/results/gpu_model.md.
 
-    TRITON_INTERPRET=1 python bench/gpu_model.py       # writes bench/results/gpu_model.md, one or two minutes
+    TRITON_INTERPRET=1 python bench/gpu_model.py       # after triton_builds.py --write; one minute
 
 Triton's interpreter runs each launch of a call on one sample, and every load, store and product is counted as it
 happens: 32-byte sectors that a load or store touches, and multiply-adds. Samples are alike, a batch is B of them.
