@@ -69,7 +69,6 @@ class Tensor {
   bool has_no_gaps(int event_dims) const;
   bool is_readable(int event_dims) const;
   void copy();
-  void read(PyObject* object);
 
   PyObject* object_ = nullptr;
   pybind11::object copy_;

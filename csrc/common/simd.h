@@ -27,6 +27,8 @@ namespace cvf::CVF_ISA {
 
 inline constexpr int kCacheLine = 64;  // bytes
 
+inline int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
 #if defined(__AVX512F__)
 inline constexpr int kVectorBytes = 64;
 inline constexpr bool kManyRegisters = true;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "common/log_product.h"
+#include "common/noise.h"
 #include "ops/mlp_sem_kl/node_kernel.h"
 
 namespace cvf::mlp_sem_kl::CVF_ISA {
@@ -52,7 +53,7 @@ class Samples {
       const T* of_step = &grad_step[b * row];
       for (int64_t j = 0; args_.grad_scale && j < args_.d; ++j) {
         const T upstream = *args_.upstream[sample];
-        const T spread = noise.precision[j] + squares[b * row + j];
+        const T spread = noise.precision(j) + squares[b * row + j];
         args_.grad_scale[sample * args_.d + j] = upstream * (scale[j] * spread - T(1) / scale[j]);
       }
       for (int64_t j = 0; args_.grad_loc && j < args_.d; ++j) args_.grad_loc[sample * args_.d + j] += of_step[j];
@@ -134,7 +135,7 @@ class DiagonalKernel {
       squares[lane] = square;
     }
     const V value = sum_rows<T>(values), square = sum_rows<T>(squares);
-    const T precision = noise_.precision[node.index];
+    const T precision = noise_.precision(node.index);
     for (int64_t lane = 0; lane < lanes; ++lane) {
       const int64_t k = first + b + lane, sample = begin + k;
       const T residual = args_.loc[sample][node.index] - node.b_out - value[lane];
@@ -153,7 +154,7 @@ class DiagonalKernel {
   CVF_INLINE void jacobian_gradient(const Node<T>& node, Samples<T>& samples, int64_t first, int64_t b) {
     const int64_t begin = (first + b) * samples.row;
     T* jac = network_.jac(b);
-    const T weight = weight_[b], of_value = of_value_[b], precision = noise_.precision[node.index];
+    const T weight = weight_[b], of_value = of_value_[b], precision = noise_.precision(node.index);
     for (const Parents* p = node.parents; p != node.parents_end; ++p) {
       for (int64_t j = p->begin; j < p->end; j += kWidth) {
         const V a = load(jac + j);

@@ -41,7 +41,7 @@ struct Arguments {
   bool packed_scale_tril = false;
 
   T* value = nullptr;            // (B,)
-  T* total = nullptr;            // one number: sum_b upstream_b KL_b, whose gradients the others are; needs `value`
+  T* total = nullptr;            // one number: sum_b upstream_b KL_b, whose gradients the others are
   T* grad_pivot = nullptr;       // (B, d)
   T* grad_w_in = nullptr;        // (d, h, d), zero where the input is not before the node
   T* grad_b_in = nullptr;        // (d, h)

@@ -66,12 +66,9 @@ void run_diagonal(const Arguments<T>& args, const Noise<T>& noise, int requested
           [&] { return DiagonalKernel<T>(args, noise); },
           [&](DiagonalKernel<T>& kernel, int thread, int64_t first, int64_t size) {
             for (int64_t node = i; node < end; ++node) {
-              if (gradients) {
-                const auto sums = gradients->of(thread, node);
-                kernel.run(weights.node(node), samples, begin, first, size, &sums);
-              } else {
-                kernel.run(weights.node(node), samples, begin, first, size, nullptr);
-              }
+              typename NodeGradients<T>::Sums sums{};
+              if (gradients) sums = gradients->of(thread, node);
+              kernel.run(weights.node(node), samples, begin, first, size, gradients ? &sums : nullptr);
             }
           });
       if (gradients) gradients->write(begin > 0);
@@ -100,7 +97,7 @@ void run_full(const Arguments<T>& args, int requested_threads) {
 template <class T>
 void run(const Arguments<T>& args, int threads) {
   if (args.scale_tril) return run_full(args, threads);
-  run_diagonal(args, Noise<T>(args), threads);
+  run_diagonal(args, Noise<T>(args.log_sigma, args.d), threads);
 }
 
 template void run<float>(const Arguments<float>&, int);

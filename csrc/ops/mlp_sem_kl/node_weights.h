@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "common/batch_sum.h"
@@ -12,23 +11,6 @@
 namespace cvf::mlp_sem_kl::CVF_ISA {
 
 using namespace cvf::CVF_ISA;
-
-inline int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-
-// The noise of the SEM.
-template <class T>
-struct Noise {
-  explicit Noise(const Arguments<T>& args) : precision(args.d) {
-    for (int64_t i = 0; i < args.d; ++i) {
-      const auto log_sigma = static_cast<double>(args.log_sigma[i]);
-      precision[i] = static_cast<T>(std::exp(-2 * log_sigma));
-      log_det += log_sigma;
-    }
-  }
-
-  Scratch<T> precision;  // (d,): 1 / sigma_i^2
-  double log_det = 0;    // sum_i log sigma_i
-};
 
 // Parents [begin, end) of a node; begin is a multiple of the width of a vector.
 struct Parents {

@@ -84,7 +84,7 @@ class GroupKernel {
       inverse_diagonal_[i] = T(1) / scale;
     }
     for (int lane = 0; lane < kWidth; ++lane) {
-      log_ratio_[lane] = static_cast<T>(pivots_.log_det - product.log(lane));
+      log_ratio_[lane] = static_cast<T>(pivots_.log_det() - product.log(lane));
     }
   }
 

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 
+#include "common/noise.h"
 #include "common/parallel.h"
 #include "common/scratch.h"
 #include "common/tile.h"
@@ -12,8 +12,6 @@
 namespace cvf::pivot_kl::CVF_ISA {
 
 using namespace cvf::CVF_ISA;
-
-inline int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 // Elements between rows of matrices of T that are read in vectors.
 template <class T>
@@ -45,14 +43,10 @@ class Pivots {
       : count_(args.pivots),
         d_(args.d),
         has_products_(args.scale_tril && args.grad_scale_tril),
-        precision_(args.d),
+        noise_(args.log_sigma, args.d),
         jac_(args.pivots * args.d * args.d),
         column_norm_(args.pivots * args.d),
         product_(has_products_ ? args.pivots * Packed<T>::size(args.d) : 0) {
-    for (int64_t i = 0; i < d_; ++i) {
-      precision_[i] = static_cast<T>(std::exp(-2.0 * static_cast<double>(args.log_sigma[i])));
-      log_det += static_cast<double>(args.log_sigma[i]);
-    }
     auto body = [&](int, int64_t begin, int64_t end) {
       const int64_t size = has_products_ ? d_ * padded_row<T>(d_) : 0;
       Scratch<T> w(size), weighted(size), square(size);
@@ -67,13 +61,12 @@ class Pivots {
     parallel_for(count_, threads, body);
   }
 
-  T precision(int64_t i) const { return precision_[i]; }
+  T precision(int64_t i) const { return noise_.precision(i); }
+  double log_det() const { return noise_.log_det; }                        // sum_i log sigma_i
   const T* jac(int64_t k) const { return &jac_[k * d_ * d_]; }             // (d, d), zero on and above the diagonal
   const T* column_norm(int64_t k) const { return &column_norm_[k * d_]; }  // (d,): sum_i W_ij^2 / sigma_i^2
   // (K, kBlock): numbers e and following of each pivot's W^T D^-1 W, packed.
   const T* product_block(int64_t e) const { return &product_[e * count_]; }
-
-  double log_det = 0;  // sum_i log sigma_i
 
  private:
   void copy_jac(const T* source, T* out) const {
@@ -83,9 +76,9 @@ class Pivots {
   }
 
   void column_norms(const T* jac, T* out) const {
-    for (int64_t j = 0; j < d_; ++j) out[j] = precision_[j];
+    for (int64_t j = 0; j < d_; ++j) out[j] = precision(j);
     for (int64_t i = 0; i < d_; ++i) {
-      for (int64_t j = 0; j < i; ++j) out[j] += precision_[i] * jac[i * d_ + j] * jac[i * d_ + j];
+      for (int64_t j = 0; j < i; ++j) out[j] += precision(i) * jac[i * d_ + j] * jac[i * d_ + j];
     }
   }
 
@@ -95,7 +88,7 @@ class Pivots {
     for (int64_t i = 0; i < d_; ++i) {
       for (int64_t j = 0; j < row; ++j) {
         w[i * row + j] = j < i ? -jac[i * d_ + j] : static_cast<T>(j == i);
-        weighted[i * row + j] = precision_[i] * w[i * row + j];
+        weighted[i * row + j] = precision(i) * w[i * row + j];
       }
     }
     for (int64_t j = 0; j < d_; j += kLanes<T>) {
@@ -123,7 +116,8 @@ class Pivots {
 
   int64_t count_, d_;
   bool has_products_;
-  Scratch<T> precision_, jac_, column_norm_, product_;
+  Noise<T> noise_;
+  Scratch<T> jac_, column_norm_, product_;
 };
 
 }  // namespace cvf::pivot_kl::CVF_ISA

@@ -11,8 +11,6 @@ namespace cvf::propagate::CVF_ISA {
 
 using namespace cvf::CVF_ISA;
 
-inline int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-
 // The standard deviations of the noise, (d,).
 template <class T>
 class Sigma {

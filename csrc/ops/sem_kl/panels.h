@@ -19,7 +19,7 @@ class LowerPanels {
   static constexpr int64_t kWide = kPanelWidth<T>;
 
  public:
-  explicit LowerPanels(int64_t d) : rows_((d + kWide - 1) / kWide * kWide), data_(begin(rows_ / kWide)) {}
+  explicit LowerPanels(int64_t d) : rows_(round_up(d, kWide)), data_(begin(rows_ / kWide)) {}
 
   // The line of panel p in row i, i >= p w.
   T* line(int64_t i, int64_t p) { return &data_[begin(p) + (i - p * kWide) * kWide]; }

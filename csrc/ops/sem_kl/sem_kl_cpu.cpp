@@ -108,7 +108,7 @@ void run_shared_diagonal(const Arguments<T>& args, const Noise<T>& noise, int re
 
 template <class T>
 void run(const Arguments<T>& args, int threads) {
-  const Noise<T> noise(args);
+  const Noise<T> noise(args.log_sigma, args.d);
   if (args.scale && args.shared_jac) return run_shared_diagonal(args, noise, threads);
   if (args.d <= (args.scale ? kLargestDiagonalLaneD : kLargestFullLaneD)) return run_lanes(args, noise, threads);
   if (args.scale && args.packed_jac) return run_rows<T, true>(args, noise, threads);

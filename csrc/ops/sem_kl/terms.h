@@ -1,9 +1,8 @@
 // What all kernels of sem_kl share: the parameters of the noise, and gradients that are summed over the batch.
 #pragma once
 
-#include <cmath>
-
 #include "common/log_product.h"
+#include "common/noise.h"
 #include "common/scratch.h"
 #include "common/simd.h"
 #include "ops/sem_kl/sem_kl.h"
@@ -11,31 +10,6 @@
 namespace cvf::sem_kl::CVF_ISA {
 
 using namespace cvf::CVF_ISA;
-
-inline int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-
-// The noise of the SEM: 1 / sigma_i^2 and sum_i log sigma_i.
-template <class T>
-class Noise {
- public:
-  explicit Noise(const Arguments<T>& args) : precision_(round_up(args.d, kPadding)) {
-    for (int64_t i = 0; i < round_up(args.d, kPadding); ++i) precision_[i] = T(0);
-    for (int64_t i = 0; i < args.d; ++i) {
-      precision_[i] = static_cast<T>(std::exp(-2.0 * static_cast<double>(args.log_sigma[i])));
-      log_det += static_cast<double>(args.log_sigma[i]);
-    }
-  }
-
-  T precision(int64_t i) const { return precision_[i]; }
-  // Those of the nodes i and following, zero behind the last one.
-  Vec<T> precisions(int64_t i) const { return load(&precision_[i]); }
-
-  double log_det = 0;
-
- private:
-  static constexpr int64_t kPadding = kCacheLine / sizeof(T);
-  Scratch<T> precision_;  // (d,), and zeros to the end of the cache line
-};
 
 // The KL of one sample from its Mahalanobis part, sum_i (|M_i|^2 + r_i^2) / sigma_i^2, and log det L.
 template <class T>
