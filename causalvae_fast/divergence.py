@@ -87,10 +87,7 @@ class Divergence:
         self, mechanism: Mechanism, edges: Tensor | None, log_sigma: Tensor, posterior: Posterior
     ) -> Tensor:
         """(B,), by pivots that are samples of the model."""
-        noise = torch.exp(log_sigma) * torch.randn(
-            self.pivots, len(log_sigma), dtype=log_sigma.dtype, device=log_sigma.device
-        )
-        pivots = mechanism.solve(noise, edges)
+        pivots = mechanism.solve(draw_noise(self.pivots, log_sigma), edges)
         jac, offset = mechanism.expand(pivots, edges)
         if self.centre == "pivot":
             offset = pivots - (jac @ pivots.unsqueeze(-1)).squeeze(-1)
@@ -104,6 +101,11 @@ class Divergence:
             reduce=self.closest,
         )
         return kl[0] if isinstance(kl, tuple) else kl
+
+
+def draw_noise(n: int, log_sigma: Tensor) -> Tensor:
+    """Noise (n, d) of the SEM, n_i ~ N(0, sigma_i^2)."""
+    return torch.exp(log_sigma) * torch.randn(n, len(log_sigma), dtype=log_sigma.dtype, device=log_sigma.device)
 
 
 def log_density(noise: Tensor, log_sigma: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
 from causalvae_fast import ops
-from causalvae_fast.ops._checks import check_one_of, check_positive, check_shape, check_tensors
+from causalvae_fast.ops._checks import check_one_of, check_positive_factor, check_shape, check_tensors
 from causalvae_fast.ops._packed import packed_size
 
 
@@ -38,10 +38,7 @@ class Posterior(NamedTuple):
             check_tensors({"loc": self.loc, "scale_tril": self.scale_tril})
             check_shape("scale_tril", self.scale_tril, (batch, d, d), (batch, packed_size(d)))
         if validate_args:
-            L = self.triangle()
-            name, scales = ("scale", self.scale) if L is None else ("scale_tril", L.diagonal(dim1=-2, dim2=-1))
-            assert scales is not None
-            check_positive(name, scales)
+            check_positive_factor(self.scale, self.scale_tril, d)
 
     def triangle(self) -> Tensor | None:
         """`scale_tril` (B, d, d) with zeros above the diagonal, None for diagonal posteriors."""

@@ -11,7 +11,7 @@ from torch.distributions import Distribution, MultivariateNormal
 
 from causalvae_fast import ops
 from causalvae_fast.distribution import SEMDistribution
-from causalvae_fast.divergence import Centre, Closest, Divergence, Estimator, Pivot, log_density
+from causalvae_fast.divergence import Centre, Closest, Divergence, Estimator, Pivot, draw_noise, log_density
 from causalvae_fast.graph import GumbelEdges
 from causalvae_fast.graph.convert import to_adjacency, to_networkx
 from causalvae_fast.graph.interventions import Do, descendants, intervention
@@ -224,7 +224,7 @@ class SEMPrior(nn.Module):
         if isinstance(sample_shape, int):
             raise TypeError(f"sample_shape must be a tuple of sizes, as ({sample_shape},), got {sample_shape}")
         shape = torch.Size(sample_shape)
-        noise = self._draw_noise(shape.numel())
+        noise = draw_noise(shape.numel(), self.log_sigma)
         mask, values = intervention(do, noise, shape)
         z = self.mechanism.solve(noise, self._gates(edges), mask, values)
         return z.reshape(*shape, self.d)
@@ -267,7 +267,7 @@ class SEMPrior(nn.Module):
         if mask is None or values is None:
             return z.clone()
         known = ~descendants(self.mechanism.influence(gates), mask) | mask
-        return self.mechanism.solve(self._draw_noise(len(z)), gates, known, torch.where(mask, values, z))
+        return self.mechanism.solve(draw_noise(len(z), self.log_sigma), gates, known, torch.where(mask, values, z))
 
     @in_float32
     def extrapolate(
@@ -345,11 +345,6 @@ class SEMPrior(nn.Module):
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in vars(self.divergence).items())
-
-    def _draw_noise(self, n: int) -> Tensor:
-        """(n, d), of the SEM."""
-        like = self.log_sigma
-        return torch.exp(like) * torch.randn(n, self.d, dtype=like.dtype, device=like.device)
 
     def _check_latents(self, name: str, value: Tensor) -> None:
         if not isinstance(value, Tensor):

@@ -205,9 +205,8 @@ def _check_independence(standardised: Tensor) -> None:
         pairs = ", ".join(f"{i} and {j}" for i, j in copies)
         raise ValueError(f"X has the same column twice, up to its units: {pairs}; leave one of them out")
     if n > d:
-        left = torch.linalg.qr(standardised, mode="r").R.diagonal().abs() / math.sqrt(
-            n
-        )  # of each, by those before it
+        # Of each column, what those before it leave.
+        left = torch.linalg.qr(standardised, mode="r").R.diagonal().abs() / math.sqrt(n)
         predicted = (left < LEAST_DEVIATION).nonzero().flatten().tolist()
         if predicted:
             raise ValueError(

@@ -21,6 +21,10 @@ class Normalization(NamedTuple):
         """Normalised outputs (N, d) of outputs (N, d)."""
         return (value - self.mean) * self.scale
 
+    def affine(self, matrix: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+        """matrix (..., d, m) and offset (..., d) of the normalised outputs matrix x + offset."""
+        return matrix * self.scale.unsqueeze(-1), self(offset)
+
     def of(self, nodes: slice) -> Normalization:
         """That of some of the nodes."""
         return Normalization(self.mean[nodes], self.scale[nodes])
@@ -79,7 +83,7 @@ class Mechanism(nn.Module, ABC):
         """
         jac, offset = self.expand(pivot, edges)
         if normalization is not None:
-            jac, offset = jac * normalization.scale.unsqueeze(-1), normalization(offset)
+            jac, offset = normalization.affine(jac, offset)
         return ops.sem_kl(
             jac,
             offset,

@@ -69,7 +69,7 @@ class LinearMechanism(Mechanism):
         jac: Tensor = self.coefficients(edges)
         offset: Tensor = self.bias
         if normalization is not None:
-            jac, offset = jac * normalization.scale.unsqueeze(-1), normalization(offset)
+            jac, offset = normalization.affine(jac, offset)
         return ops.ancestral_sample(noise, jac=jac, offset=offset, do_mask=do_mask, do_values=do_values)
 
     def extra_repr(self) -> str:

@@ -126,7 +126,7 @@ class MLPMechanism(Mechanism):
         """w (d, h) and e (d,), with the normalisation in them."""
         if normalization is None:
             return self.w_out, self.b_out
-        return self.w_out * normalization.scale.unsqueeze(-1), normalization(self.b_out)
+        return normalization.affine(self.w_out, self.b_out)
 
     def solve(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -97,13 +99,12 @@ class NormalizedMechanism(Mechanism):
 
     def linearize(self, z: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
         value, jac = self.mechanism.linearize(z, edges)
-        normalization = self.norm(value)
-        return normalization(value), jac * normalization.scale.unsqueeze(-1)
+        jac, value = self.norm(value).affine(jac, value)
+        return value, jac
 
     def expand(self, pivot: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
         jac, offset = self.mechanism.expand(pivot, edges)
-        normalization = self._at(pivot, edges)
-        return jac * normalization.scale.unsqueeze(-1), normalization(offset)
+        return self._at(pivot, edges).affine(jac, offset)
 
     def local_kl(
         self,
@@ -111,24 +112,12 @@ class NormalizedMechanism(Mechanism):
         log_sigma: Tensor,
         loc: Tensor,
         *,
-        scale: Tensor | None = None,
-        scale_tril: Tensor | None = None,
         edges: Tensor | None = None,
-        reduction: str = "none",
-        validate_args: bool = False,
         normalization: Normalization | None = None,
+        **posterior: Any,
     ) -> Tensor:
-        return self.mechanism.local_kl(
-            pivot,
-            log_sigma,
-            loc,
-            scale=scale,
-            scale_tril=scale_tril,
-            edges=edges,
-            reduction=reduction,
-            validate_args=validate_args,
-            normalization=_after(self._at(pivot, edges), normalization),
-        )
+        both = _after(self._at(pivot, edges), normalization)
+        return self.mechanism.local_kl(pivot, log_sigma, loc, edges=edges, normalization=both, **posterior)
 
     def _at(self, pivot: Tensor, edges: Tensor | None) -> Normalization:
         """In training, that of the statistics of the pivots."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from causalvae_fast.ops import _native
+from causalvae_fast.ops._packed import diagonal_of_tril
 
 REDUCTIONS = ("none", "mean", "sum")
 _MOST_REMEMBERED = 4096  # signatures of an op
@@ -193,6 +194,18 @@ def check_positive(name: str, values: Tensor) -> None:
         *sample, index = bad.nonzero()[0].tolist()
         number = values[(*sample, index)].item()
         raise ValueError(f"{name} must be above 0, got {number} for latent {index}{_of_sample(sample)}")
+
+
+def check_positive_factor(scale: Tensor | None, scale_tril: Tensor | None, d: int) -> None:
+    """`scale` (B, d), or the diagonal of `scale_tril`, (B, d, d) or packed, is above 0; see `check_positive`.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if scale is not None:
+        check_positive("scale", scale)
+    elif scale_tril is not None:
+        check_positive("scale_tril", diagonal_of_tril(scale_tril, d))
 
 
 def check_positive_definite(name: str, matrices: Tensor) -> None:

@@ -11,14 +11,14 @@ from causalvae_fast.ops._checks import (
     check_hidden_weights,
     check_matrix,
     check_one_of,
-    check_positive,
+    check_positive_factor,
     check_reduction,
     check_shape,
     check_tensors,
     remembered,
 )
 from causalvae_fast.ops._fused import FusedOp
-from causalvae_fast.ops._packed import diagonal_of_tril, packed_size
+from causalvae_fast.ops._packed import packed_size
 from causalvae_fast.ops.mlp_sem_kl.autograd import mlp_sem_kl_ops
 
 
@@ -100,10 +100,7 @@ def mlp_sem_kl(
     factor = scale if scale is not None else scale_tril
     assert factor is not None
     if validate_args:
-        if scale is not None:
-            check_positive("scale", scale)
-        else:
-            check_positive("scale_tril", diagonal_of_tril(factor, loc.shape[1]))
+        check_positive_factor(scale, scale_tril, loc.shape[1])
     inputs = pivot, w_in, b_in, w_out, b_out, edges, log_sigma, loc, factor
     return op.reduce(inputs, reduction, backend, ordinary)
 

@@ -35,8 +35,7 @@ def mlp_sem_kl_cpu(
     """
     module = _native.cpu()
     inputs = pivot, w_in, b_in, w_out, b_out, edges, log_sigma, loc, factor
-    value = module.empty(loc, loc.shape[0])
-    total = module.empty(loc) if wants_total else None
+    value = module.empty(loc) if wants_total else module.empty(loc, loc.shape[0])
     gradients = module.empty_like(inputs, wanted)
     module.mlp_sem_kl(
         activation,
@@ -44,10 +43,10 @@ def mlp_sem_kl_cpu(
         packed_scale_tril,
         upstream,
         weight,
-        value,
-        total,
+        None if wants_total else value,
+        value if wants_total else None,
         *gradients,
         torch.get_num_threads(),
         isa,
     )
-    return value if total is None else total, gradients
+    return value, gradients
