@@ -3,6 +3,8 @@
 
 #include <cmath>
 #include <cstdio>
+#include <limits>
+#include <vector>
 
 namespace cvf::test {
 
@@ -29,3 +31,19 @@ inline int report(const char* name) {
 }  // namespace cvf::test
 
 #define CHECK(condition) cvf::test::check((condition), #condition, __FILE__, __LINE__)
+
+namespace cvf::test {
+
+// Equal up to rounding, of so many units in the last place of T, relative to the largest entry.
+template <class T>
+void compare(const std::vector<T>& actual, const std::vector<double>& truth, double units) {
+  CHECK(actual.size() == truth.size());
+  double largest = 1;
+  for (const double value : truth) largest = std::fmax(largest, std::abs(value));
+  const double tolerance = units * static_cast<double>(std::numeric_limits<T>::epsilon());
+  for (size_t k = 0; k < truth.size(); ++k) {
+    CHECK(close(static_cast<double>(actual[k]), truth[k], tolerance, largest));
+  }
+}
+
+}  // namespace cvf::test

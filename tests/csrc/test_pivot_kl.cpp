@@ -14,6 +14,8 @@
 
 namespace {
 
+using cvf::test::compare;
+
 using cvf::pivot_kl::Reduction;
 
 struct Shape {
@@ -194,18 +196,6 @@ Results<T> run(const Shape& s, const Tensors<T>& t, int threads, cvf::Isa isa) {
   (s.full ? args.grad_scale_tril : args.grad_scale) = out.factor.data();
   cvf::pivot_kl::run(args, threads, isa);
   return out;
-}
-
-// Equal up to rounding, relative to the largest entry.
-template <class T>
-void compare(const std::vector<T>& actual, const std::vector<double>& truth, double factor) {
-  CHECK(actual.size() == truth.size());
-  double unit = 1;
-  for (const double value : truth) unit = std::max(unit, std::abs(value));
-  const double tolerance = factor * static_cast<double>(std::numeric_limits<T>::epsilon());
-  for (size_t k = 0; k < truth.size(); ++k) {
-    CHECK(cvf::test::close(static_cast<double>(actual[k]), truth[k], tolerance, unit));
-  }
 }
 
 template <class T>

@@ -173,15 +173,9 @@ Results<T> run(const Shape& s, const Tensors<T>& t, bool packed, bool matrices, 
   return out;
 }
 
-// Equal up to rounding, relative to the largest entry.
 template <class T>
 void compare(const std::vector<T>& actual, const std::vector<double>& truth) {
-  double unit = 0;
-  for (const double value : truth) unit = std::max(unit, std::abs(value));
-  const double tolerance = 100 * static_cast<double>(std::numeric_limits<T>::epsilon());
-  for (size_t k = 0; k < truth.size(); ++k) {
-    CHECK(cvf::test::close(static_cast<double>(actual[k]), truth[k], tolerance, std::max(unit, 1.0)));
-  }
+  cvf::test::compare(actual, truth, 100);
 }
 
 template <class T>
