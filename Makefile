@@ -39,10 +39,10 @@ types: env
 	$(BIN)/mypy
 
 test-cpp: env
-	cmake -S . -B build/tests -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g" \
+	cmake -S . -B build/tests -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1" \
 	  -DCAUSALVAE_FAST_TESTS=ON -DCAUSALVAE_FAST_SANITIZE=ON -DCAUSALVAE_FAST_PYTHON=OFF -DCAUSALVAE_FAST_CUDA=OFF
 	cmake --build build/tests
-	ctest --test-dir build/tests --output-on-failure
+	ctest --test-dir build/tests --parallel 2 --output-on-failure
 
 test-python: build
 	$(BIN)/python -m pytest -n 2

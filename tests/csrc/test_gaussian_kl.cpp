@@ -34,29 +34,33 @@ struct Matrix {
   explicit Matrix(int64_t d) : d(d), data(static_cast<size_t>(d * d)) {}
   double& operator()(int64_t i, int64_t j) { return data[static_cast<size_t>(i * d + j)]; }
   double operator()(int64_t i, int64_t j) const { return data[static_cast<size_t>(i * d + j)]; }
+  double* row(int64_t i) { return data.data() + i * d; }
+  const double* row(int64_t i) const { return data.data() + i * d; }
 
   int64_t d;
   std::vector<double> data;
 };
 
+// y += a x. Most of the time of this test goes here: the truth needs no watching by the sanitizers.
+[[gnu::no_sanitize_address, gnu::no_sanitize_undefined]]
+void add_multiple(double a, const double* x, int64_t n, double* y) {
+  for (int64_t i = 0; i < n; ++i) y[i] += a * x[i];
+}
+
 Matrix times(const Matrix& a, const Matrix& b) {
   Matrix out(a.d);
   for (int64_t i = 0; i < a.d; ++i) {
-    for (int64_t k = 0; k < a.d; ++k) {
-      for (int64_t j = 0; j < a.d; ++j) out(i, j) += a(i, k) * b(k, j);
-    }
+    for (int64_t k = 0; k < a.d; ++k) add_multiple(a(i, k), b.row(k), a.d, out.row(i));
   }
   return out;
 }
 
 Matrix square(const Matrix& L) {  // L L^T
-  Matrix out(L.d);
+  Matrix transposed(L.d);
   for (int64_t i = 0; i < L.d; ++i) {
-    for (int64_t j = 0; j < L.d; ++j) {
-      for (int64_t k = 0; k <= std::min(i, j); ++k) out(i, j) += L(i, k) * L(j, k);
-    }
+    for (int64_t j = 0; j <= i; ++j) transposed(j, i) = L(i, j);
   }
-  return out;
+  return times(L, transposed);
 }
 
 // By elimination without pivoting, which suits positive definite matrices.
@@ -72,10 +76,8 @@ Matrix inverse(Matrix a) {
     for (int64_t i = 0; i < a.d; ++i) {
       const double factor = a(i, p);
       if (i == p || factor == 0) continue;
-      for (int64_t j = 0; j < a.d; ++j) {
-        a(i, j) -= factor * a(p, j);
-        out(i, j) -= factor * out(p, j);
-      }
+      add_multiple(-factor, a.row(p), a.d, a.row(i));
+      add_multiple(-factor, out.row(p), a.d, out.row(i));
     }
   }
   return out;

@@ -82,8 +82,9 @@ class Case(NamedTuple):
 
 def cases(
     op: str, dtype: torch.dtype, sizes: Sequence[int] = SIZES, batch_size: BatchSize = two_threads_worth
-) -> list[Case]:
-    return [case for d in sizes for case in _CASES[op](d, dtype, batch_size)]
+) -> Iterator[Case]:
+    for d in sizes:
+        yield from _CASES[op](d, dtype, batch_size)
 
 
 def every_case(sizes: Sequence[int] = SIZES) -> list[Case]:

@@ -67,16 +67,12 @@ def sem_inputs(
     std = d**-0.5 if jac_std is None else jac_std
     A = std * normal(*(() if jac == "shared" else (batch,)), d, d)
     A = A.tril(-1) + torch.full_like(A, 1e3).triu()
-    scale = torch.exp(0.5 * normal(batch, d))
-    L = (d**-0.5 * normal(batch, d, d)).tril(-1) + torch.full((batch, d, d), -1e3, dtype=A.dtype).triu(1)
-    inputs = SEMInputs(
-        A,
-        normal(*(() if offset == "shared" else (batch,)), d),
-        0.5 * normal(d),
-        normal(batch, d),
-        scale if posterior == "diagonal" else L + scale.diag_embed(),
-    )
-    return inputs.map(lambda t: t.to(dtype))
+    b = normal(*(() if offset == "shared" else (batch,)), d)
+    log_sigma, loc, factor = 0.5 * normal(d), normal(batch, d), torch.exp(0.5 * normal(batch, d))
+    if posterior == "full":
+        L = (d**-0.5 * normal(batch, d, d)).tril(-1) + torch.full((batch, d, d), -1e3, dtype=A.dtype).triu(1)
+        factor = L + factor.diag_embed()
+    return SEMInputs(A, b, log_sigma, loc, factor).map(lambda t: t.to(dtype))
 
 
 def upstream_gradient(batch: int, dtype: torch.dtype, seed: int = 1) -> Tensor:

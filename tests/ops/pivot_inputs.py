@@ -41,9 +41,10 @@ def pivot_inputs(
 
     A = (d**-0.5 if jac_std is None else jac_std) * normal(pivots, d, d)
     A = A.tril(-1) + torch.full_like(A, 1e3).triu()
-    scale = 1 + 0.5 * torch.exp(0.5 * normal(batch, d))
-    L = (d**-0.5 * normal(batch, d, d)).tril(-1) + torch.full((batch, d, d), -1e3, dtype=A.dtype).triu(1)
-    factor = scale if posterior == "diagonal" else L + scale.diag_embed()
+    factor = 1 + 0.5 * torch.exp(0.5 * normal(batch, d))
+    if posterior == "full":
+        L = (d**-0.5 * normal(batch, d, d)).tril(-1) + torch.full((batch, d, d), -1e3, dtype=A.dtype).triu(1)
+        factor = L + factor.diag_embed()
     inputs = SEMInputs(A, normal(pivots, d) + 2, 0.3 * normal(d) - 0.7, normal(batch, d), factor)
     return inputs.map(lambda t: t.to(dtype))
 

@@ -31,7 +31,8 @@ each_posterior = pytest.mark.parametrize("posterior", POSTERIORS)
     ("activation", "posterior"), [*zip(ACTIVATIONS, itertools.cycle(POSTERIORS), strict=False), ("tanh", "full")]
 )
 def test_in_pytorch(activation: str, posterior: str) -> None:
-    check_in_pytorch(op_for(activation, posterior), mlp_sem_inputs(3, 3, 2, posterior).laid_out(posterior))
+    inputs = mlp_sem_inputs(3, 3, 2, posterior).laid_out(posterior)
+    check_in_pytorch(op_for(activation, posterior), inputs, symbolic=activation == "tanh")
 
 
 @each_activation

@@ -18,7 +18,7 @@ from checks import (
     same_bits,
     value_and_gradients,
 )
-from fused_checks import check_in_pytorch, gradients
+from fused_checks import check_kernels, gradients
 from inputs import POSTERIORS, SEMInputs, sem_inputs, true_sem_kl, upstream_gradient
 from tolerances import RELATIVE, gradient_error
 from triton_checks import needs_interpreter, tensor_core_products
@@ -229,7 +229,7 @@ def test_in_pytorch(packed: tuple[bool, bool]) -> None:
     inputs = sem_inputs(3, 4, "full")
     if packed[0]:
         inputs = inputs._replace(jac=pack_tril(inputs.jac), factor=pack_tril(inputs.factor))
-    check_in_pytorch(sem_kl_ops[packed], inputs)
+    check_kernels(sem_kl_ops[packed], inputs, symbolic=False)
 
 
 @each_posterior

@@ -32,7 +32,7 @@ def test_no_op_is_forgotten() -> None:
 def test_calls_from_many_threads_at_once(threads: int, dtype: torch.dtype, op: str) -> None:
     """Eight threads that call the same ops with the same tensors at once get the bits that one gets."""
     torch.set_num_threads(threads)
-    every = cases(op, dtype)
+    every = list(cases(op, dtype))
     expected = [case.run() for case in every]
     start = threading.Barrier(CALLERS)
 
@@ -86,7 +86,8 @@ from inputs import DTYPES
 from checks import same_bits
 
 busy = {busy}
-every = every_case(sizes=(16, 72))
+# What a thread of a busy parent may hold does not depend on the kernel.
+every = every_case(sizes=(16,) if busy else (16, 72))
 ones = {{dtype: torch.ones(1 << 22, dtype=dtype) for dtype in DTYPES}}
 def run(case):
     return case.run(ones[case.tensors[0].dtype])
