@@ -1,6 +1,7 @@
 #include "common/buffer_pool.h"
 
 #include <atomic>
+#include <bit>
 #include <cstdlib>
 #include <functional>
 #include <mutex>
@@ -132,15 +133,19 @@ class Stack {
 
 thread_local Stack stack;
 
+// Rounded up to eight sizes in each power of two. Working memory that grows a little from one use to the next then
+// finds the buffer of the last one; with each size kept for itself the pool would fill up.
+size_t size_class(size_t bytes) { return bytes < 16 ? bytes : round_up(bytes, std::bit_floor(bytes) / 8); }
+
 }  // namespace
 
 void* acquire_scratch(size_t bytes) {
   void* buffer = stack.push(bytes);
-  return buffer != nullptr ? buffer : acquire_buffer(bytes);
+  return buffer != nullptr ? buffer : acquire_buffer(size_class(bytes));
 }
 
 void release_scratch(void* buffer, size_t bytes) noexcept {
-  if (!stack.pop(buffer)) release_buffer(buffer, bytes);
+  if (!stack.pop(buffer)) release_buffer(buffer, size_class(bytes));
 }
 
 size_t cached_bytes() { return pool().bytes; }

@@ -131,6 +131,16 @@ void test_scratch() {
   }
 }
 
+// As the nodes of a model with thousands of them ask for: the pool must not keep a buffer for each size.
+void test_growing_scratch() {
+  cvf::release_cached_buffers();
+  for (size_t bytes = size_t{200} << 10; bytes < size_t{1} << 20; bytes += 256) {
+    cvf::release_scratch(cvf::acquire_scratch(bytes), bytes);
+  }
+  CHECK(cvf::cached_bytes() < size_t{16} << 20);
+  cvf::release_cached_buffers();
+}
+
 }  // namespace
 
 int main() {
@@ -142,5 +152,6 @@ int main() {
   test_policy();
   test_fork();
   test_scratch();
+  test_growing_scratch();
   return cvf::test::report("runtime");
 }
