@@ -11,6 +11,7 @@ all, so that nobody has to cut them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from itertools import product
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ import torch
 from bound import Work, pyramid, strict_triangle, triangle
 from inputs import DTYPES
 from interleave import Call, Compare, playback
-from mlp_sem_kl_inputs import MLPSEMInputs, mlp_sem_inputs, truth
+from mlp_sem_kl_inputs import MLPSEMInputs, Truth, mlp_sem_inputs, truth
 from peers import as_tensor, installed, jax_mlp_sem_kl
 from tolerances import PEER, RELATIVE, value_error
 from torch import Tensor
@@ -170,7 +171,10 @@ class MLPSEMKLContenders:
         inputs = mlp_sem_inputs(case.batch, case.d, case.hidden, case.posterior, case.dtype)
         self.inputs = inputs.where_not_read(0)
         self.upstream = torch.full((), 1 / case.batch, dtype=case.dtype)
-        self.expected = truth("tanh", self.inputs, self.upstream.expand(case.batch))
+
+    @cached_property
+    def expected(self) -> Truth:
+        return truth("tanh", self.inputs, self.upstream.expand(len(self.inputs.loc)))
 
     def build(self, contender: str) -> Call:
         if contender == "kernel":

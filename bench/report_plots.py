@@ -31,6 +31,8 @@ STYLES: dict[str, dict[str, Any]] = {
     "inverse": {"color": "#666666", "marker": "v"},
     "gpytorch": {"color": "#cc79a7", "marker": "P"},
     "jax": {"color": "#7b3294", "marker": "X"},
+    "einsum_sem_kl": {"color": "#009e73", "marker": "^"},
+    "jacrev": {"color": "#666666", "marker": "v"},
 }
 OTHERS = {"linewidth": 1.2, "markersize": 4.5}
 LOWEST_FRACTION = 3e-4  # below it, what is timed is the call and not the work

@@ -1,10 +1,12 @@
-"""How `sem_kl` and its contenders scale with the number of latents: time and peak memory for d from 4 to 4096.
+"""How `sem_kl`, `mlp_sem_kl` and their contenders scale: time and peak memory for 4 to 4096 latents.
 
-    python bench/scaling.py                    # writes bench/results/scaling.csv and two plots
+    python bench/scaling.py                    # writes bench/results/scaling.csv and two plots of each op
     python bench/scaling.py --plots-only
-The batch shrinks as d grows, B = max(1, 2^22 / d^2), so that a (B, d, d) tensor has 4 million elements at every
-d up to 2048, and four times as many at 4096: what changes from point to point is the shape of the work, not its
-inputs. The arithmetic of a full posterior is B d^3, and grows with d; that of a diagonal one does not.
+The batch shrinks as d grows. For `sem_kl`, B = max(1, 2^22 / d^2), so that a (B, d, d) tensor has 4 million
+elements at every d up to 2048, and four times as many at 4096: what changes from point to point is the shape of
+the work, not its inputs. The arithmetic of a full posterior is B d^3, and grows with d; that of a diagonal one
+does not. For `mlp_sem_kl`, with a diagonal posterior and 16 hidden units, B = max(64, 2^20 / d^2): from d = 128 on
+the batch stays what training needs, and the Jacobians that others store grow to 4 GiB.
 Each contender runs in a process of its own, under a limit of memory, and stops at the first d where it fails or
 a point takes longer than the time limit, compilation included. Contenders take turns at each d. Peak memory is
 what a call adds to the resident memory, gradients included and inputs not. Rows are appended as they are
@@ -22,7 +24,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -31,27 +33,32 @@ import records
 import torch
 from peers import installed
 
-CONTENDERS = (
-    "ours",
-    "kernel",
-    "formula",
-    "compiled_formula",
-    "scale_tril",
-    "covariance_matrix",
-    "gpytorch",
-    "jax",
-)
+CONTENDERS = {
+    "sem_kl": (
+        "ours",
+        "kernel",
+        "formula",
+        "compiled_formula",
+        "scale_tril",
+        "covariance_matrix",
+        "gpytorch",
+        "jax",
+    ),
+    "mlp_sem_kl": ("ours", "kernel", "reference", "compiled_reference", "einsum_sem_kl", "jacrev", "jax"),
+}
+POSTERIORS = {"sem_kl": ("diagonal", "full"), "mlp_sem_kl": ("diagonal",)}
 SIZES = tuple(2**k for k in range(2, 13))
-WORK = 2**22
-KEY = ("posterior", "mode", "dtype", "threads", "device", "contender", "d")
+WORK = {"sem_kl": 2**22, "mlp_sem_kl": 2**20}
+LEAST_BATCH = {"sem_kl": 1, "mlp_sem_kl": 64}
+KEY = ("op", "posterior", "mode", "dtype", "threads", "device", "contender", "d")
 MEASURED = ("batch", "status", "median_ms", "iqr_ms", "rounds", "peak_mib", "value")
 COLUMNS = (*KEY, *MEASURED, "time", "commit", "torch")
 
 Row = dict[str, str]
 
 
-def batch_of(d: int) -> int:
-    return max(1, WORK // d**2)
+def batch_of(op: str, d: int) -> int:
+    return max(LEAST_BATCH[op], WORK[op] // d**2)
 
 
 class Study(NamedTuple):
@@ -68,8 +75,9 @@ class Study(NamedTuple):
 class Worker:
     """A contender's process, which is started when it is first asked."""
 
-    def __init__(self, contender: str, posterior: str, study: Study) -> None:
-        options = {"contender": contender, "posterior": posterior, **study._asdict()}
+    def __init__(self, op: str, contender: str, posterior: str, study: Study) -> None:
+        options = {"op": op, "contender": contender, "posterior": posterior, **study._asdict()}
+        self._op = op
         del options["limit"]
         named = [text for k, v in options.items() for text in (f"--{k.replace('_', '-')}", str(v))]
         self._command = [sys.executable, str(Path(__file__).with_name("scaling_worker.py")), *named]
@@ -87,7 +95,7 @@ class Worker:
             threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True).start()
         assert self._process.stdin
         try:
-            self._process.stdin.write(json.dumps({"batch": batch_of(d), "d": d}) + "\n")
+            self._process.stdin.write(json.dumps({"batch": batch_of(self._op, d), "d": d}) + "\n")
             self._process.stdin.flush()
             answer = self._answers.get(timeout=self._limit)
         except queue.Empty:
@@ -123,29 +131,31 @@ def key_of(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def points(
-    study: Study, contenders: list[str], sizes: list[int], posteriors: list[str]
+    study: Study, op: str, contenders: Sequence[str], sizes: Sequence[int], posteriors: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """Contenders take turns at each d, so that what is compared is measured at about the same time."""
     common = {"mode": study.mode, "dtype": study.dtype, "threads": study.threads}
     common["device"] = records.environment()["device"]
     for posterior, d, contender in product(posteriors, sizes, contenders):
-        yield {"posterior": posterior, **common, "contender": contender, "d": d, "batch": batch_of(d)}
+        named = {"op": op, "posterior": posterior, **common, "contender": contender, "d": d}
+        yield {**named, "batch": batch_of(op, d)}
 
 
 def run(study: Study, todo: list[dict[str, Any]], path: Path) -> None:
     """Measures what the file does not have, and appends it."""
     done = {key_of(row): row for row in read(path)}
-    workers: dict[tuple[str, str], Worker] = {}
-    stopped = {(r["posterior"], r["contender"]) for k, r in done.items() if r["status"] != "ok"}
+    workers: dict[tuple[str, ...], Worker] = {}
+    stopped = {key[:-1] for key, row in done.items() if row["status"] != "ok"}
     path.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     print(f"{len(todo)} points, of which the file has {sum(key_of(point) in done for point in todo)}", flush=True)
     try:
         for number, point in enumerate(todo, 1):
-            who = (point["posterior"], point["contender"])
+            who = key_of(point)[:-1]
             if key_of(point) in done or who in stopped:
                 continue
-            worker = workers.setdefault(who, Worker(point["contender"], point["posterior"], study))
+            op, posterior, contender = point["op"], point["posterior"], point["contender"]
+            worker = workers.setdefault(who, Worker(op, contender, posterior, study))
             row = point | worker.point(point["d"])
             row |= {name: records.environment()[name] for name in ("commit", "torch")}
             row["time"] = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
@@ -156,7 +166,8 @@ def run(study: Study, todo: list[dict[str, Any]], path: Path) -> None:
             shown = f"{row['median_ms']} ms, {row['peak_mib']} MiB" if row["status"] == "ok" else row["status"]
             elapsed = time.monotonic() - start
             print(
-                f"[{number}/{len(todo)}, {elapsed / 60:.1f} min] {who[0]}, d = {point['d']}, {who[1]}: {shown}",
+                f"[{number}/{len(todo)}, {elapsed / 60:.1f} min] {op}, {posterior}, d = {point['d']}, "
+                f"{contender}: {shown}",
                 flush=True,
             )
     finally:
@@ -174,8 +185,10 @@ def append(path: Path, row: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Time and memory of sem_kl against the number of latents.")
-    parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)
+    known = sorted({name for names in CONTENDERS.values() for name in names})
+    parser = argparse.ArgumentParser(description="Time and memory of ops against the number of latents.")
+    parser.add_argument("--ops", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)
+    parser.add_argument("--contenders", nargs="+", default=known, choices=known)
     parser.add_argument("--posteriors", nargs="+", default=["diagonal", "full"], choices=["diagonal", "full"])
     parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES), help="values of d, ascending")
     parser.add_argument("--mode", default="forward+backward", choices=["forward", "forward+backward"])
@@ -196,7 +209,11 @@ def main(arguments: list[str] | None = None) -> None:
     study = Study(*(getattr(options, name) for name in Study._fields))
     if not options.plots_only:
         torch.set_num_threads(study.threads)
-        todo = list(points(study, options.contenders, sorted(options.sizes), options.posteriors))
+        todo = []
+        for op in options.ops:
+            contenders = [name for name in CONTENDERS[op] if name in options.contenders]
+            posteriors = [name for name in POSTERIORS[op] if name in options.posteriors]
+            todo += points(study, op, contenders, sorted(options.sizes), posteriors)
         try:
             run(study, todo, options.out)
         except KeyboardInterrupt:

@@ -17,25 +17,25 @@ from report_plots import OTHERS, STYLES
 Row = dict[str, str]
 
 QUANTITIES = {"time": ("median_ms", "ms for a call"), "memory": ("peak_mib", "peak memory of a call, MiB")}
+BATCHES = {"sem_kl": "d, with B = max(1, 2²² / d²)", "mlp_sem_kl": "d, with B = max(64, 2²⁰ / d²)"}
 ALIKE = 2e-2  # a value further from ours than this, relative to it, is drawn hollow
 STOP = Line2D([], [], marker="x", color="black", linestyle="none", markersize=9)
 OFF = Line2D([], [], marker="o", color="black", fillstyle="none", linestyle="none", markersize=6)
 
 
 def draw(rows: list[Row], folder: Path) -> list[Path]:
-    """Files of the study that was measured last: of one mode, dtype, number of threads and device."""
-    if not rows:
-        return []
-    kind = ("mode", "dtype", "threads", "device")
-    last = max(rows, key=lambda row: row["time"])
-    chosen = [row for row in rows if all(row[k] == last[k] for k in kind)]
-    title = f"sem_kl, {last['mode']}, {last['dtype']}, threads: {last['threads']}, {last['device']}"
+    """Files of the study of each op that was measured last: of one mode, dtype, number of threads and device."""
+    kind = ("op", "mode", "dtype", "threads", "device")
     written = []
-    for name, (column, label) in QUANTITIES.items():
-        figure = _figure(chosen, column, label, title)
-        written.append(folder / f"scaling-{name}.png")
-        figure.savefig(written[-1], dpi=100)
-        plt.close(figure)
+    for op in sorted({row["op"] for row in rows}):
+        last = max((row for row in rows if row["op"] == op), key=lambda row: row["time"])
+        chosen = [row for row in rows if all(row[k] == last[k] for k in kind)]
+        title = f"{op}, {last['mode']}, {last['dtype']}, threads: {last['threads']}, {last['device']}"
+        for name, (column, label) in QUANTITIES.items():
+            figure = _figure(chosen, column, label, title)
+            written.append(folder / f"scaling-{op}-{name}.png")
+            figure.savefig(written[-1], dpi=100)
+            plt.close(figure)
     return written
 
 
@@ -66,7 +66,7 @@ def _figure(rows: list[Row], column: str, label: str, title: str) -> plt.Figure:
                 panel.plot(*known[-1][:2], marker="x", color=style["color"], markersize=11, zorder=6)
                 handles["failed, or over the limit, at the next d"] = STOP
         panel.set_title(f"{posterior} posterior", fontsize=10)
-        panel.set_xlabel("d, with B = max(1, 2²² / d²)")
+        panel.set_xlabel(BATCHES[rows[0]["op"]])
         panel.set_xscale("log", base=2)
         panel.set_yscale("log", base=2 if column == "peak_mib" else 10)
         if column == "peak_mib":  # which spans a few powers of two

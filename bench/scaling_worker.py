@@ -28,13 +28,25 @@ PATIENCE = 4.0  # seconds, after which a point has fewer rounds
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "RESOURCE_EXHAUSTED", "Out of memory")
 
 
-def point(
-    contender: str, posterior: str, mode: str, dtype: str, batch: int, d: int, seconds: float
-) -> dict[str, Any]:
-    """Time and peak memory of a call; for about `seconds`, and at least a few rounds unless one takes longer."""
+HIDDEN = 16  # units of each node of mlp_sem_kl
+
+
+def contenders_of(op: str, posterior: str, mode: str, dtype: torch.dtype, batch: int, d: int) -> Any:
+    if op == "mlp_sem_kl":
+        import bench_mlp_sem_kl
+
+        case = bench_mlp_sem_kl.Case(batch, d, HIDDEN, posterior, mode, dtype)
+        return bench_mlp_sem_kl.MLPSEMKLContenders(case)
     from bench_sem_kl import Case, SEMKLContenders
 
-    contenders = SEMKLContenders(Case(batch, d, posterior, mode, getattr(torch, dtype)))
+    return SEMKLContenders(Case(batch, d, posterior, mode, dtype))
+
+
+def point(
+    op: str, contender: str, posterior: str, mode: str, dtype: str, batch: int, d: int, seconds: float
+) -> dict[str, Any]:
+    """Time and peak memory of a call; for about `seconds`, and at least a few rounds unless one takes longer."""
+    contenders = contenders_of(op, posterior, mode, getattr(torch, dtype), batch, d)
     call = contenders.build(contender)
     value = peers.as_tensor(call()[0]).double().mean().item()  # compiles, where there is something to compile
     times: list[float] = []
@@ -56,7 +68,7 @@ def point(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("contender", "posterior", "mode", "dtype"):
+    for name in ("op", "contender", "posterior", "mode", "dtype"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
@@ -70,7 +82,7 @@ def main() -> None:
     use_one_heap()
     peers.fix_threads(options.threads)
     torch.set_num_threads(options.threads)
-    what = (options.contender, options.posterior, options.mode, options.dtype)
+    what = (options.op, options.contender, options.posterior, options.mode, options.dtype)
     for line in sys.stdin:
         asked = json.loads(line)
         try:

@@ -17,7 +17,7 @@ class MadeUp(scaling.Worker):
 
     asked: list[tuple[str, int]]
 
-    def __init__(self, contender: str, posterior: str, study: scaling.Study) -> None:
+    def __init__(self, op: str, contender: str, posterior: str, study: scaling.Study) -> None:
         self._contender = contender
 
     def point(self, d: int) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
 
 def todo(*sizes: int) -> list[dict[str, Any]]:
-    return list(scaling.points(STUDY, ["ours", "formula"], list(sizes), ["full"]))
+    return list(scaling.points(STUDY, "sem_kl", ["ours", "formula"], list(sizes), ["full"]))
 
 
 def test_a_contender_stops_where_it_fails(tmp_path: Path, asked: list[tuple[str, int]]) -> None:
@@ -66,17 +66,18 @@ def test_what_is_there_is_not_measured_again(tmp_path: Path, asked: list[tuple[s
 def test_the_plots(tmp_path: Path, asked: list[tuple[str, int]]) -> None:
     scaling.run(STUDY, todo(8, 16, 32), tmp_path / "scaling.csv")
     files = draw(scaling.read(tmp_path / "scaling.csv"), tmp_path)
-    assert [path.name for path in files] == ["scaling-time.png", "scaling-memory.png"]
+    assert [path.name for path in files] == ["scaling-sem_kl-time.png", "scaling-sem_kl-memory.png"]
     assert all(path.stat().st_size > 0 for path in files)
 
 
 def test_the_batch_holds_the_size_of_the_inputs() -> None:
-    assert {scaling.batch_of(d) * d * d for d in scaling.SIZES[:-1]} == {scaling.WORK}
-    assert scaling.batch_of(4096) == 1
+    assert {scaling.batch_of("sem_kl", d) * d * d for d in scaling.SIZES[:-1]} == {2**22}
+    assert [scaling.batch_of(op, 4096) for op in scaling.CONTENDERS] == [1, 64]
 
 
-def test_a_process_answers(tmp_path: Path) -> None:
-    scaling.run(STUDY, list(scaling.points(STUDY, ["ours"], [1024], ["full"])), tmp_path / "scaling.csv")
+@pytest.mark.parametrize(("op", "posterior", "d"), [("sem_kl", "full", 1024), ("mlp_sem_kl", "diagonal", 128)])
+def test_a_process_answers(op: str, posterior: str, d: int, tmp_path: Path) -> None:
+    scaling.run(STUDY, list(scaling.points(STUDY, op, ["ours"], [d], [posterior])), tmp_path / "scaling.csv")
     (row,) = scaling.read(tmp_path / "scaling.csv")
     assert row["status"] == "ok"
     assert float(row["median_ms"]) > 0

@@ -85,7 +85,8 @@ def mlp_sem_inputs(
     units. A full factor is dense. Where nothing may be read stand conspicuous numbers.
     """
     network = mlp_inputs(batch, d, hidden, scale=scale)
-    sem = sem_inputs(batch, d, "diagonal" if posterior == "diagonal" else "full")
+    # With this seed no gradient is a sum that cancels where d is 1.
+    sem = sem_inputs(batch, d, "diagonal" if posterior == "diagonal" else "full", "shared", seed=2)
     kept = torch.rand(d, d, generator=torch.Generator().manual_seed(2)) < 2 / 3
     inputs = MLPSEMInputs(
         network.noise,
