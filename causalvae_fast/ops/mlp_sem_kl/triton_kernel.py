@@ -1,0 +1,296 @@
+"""The Triton backend of `mlp_sem_kl`: which kernels are launched, with which tiles (README.md, "On a GPU")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from causalvae_fast.ops._outputs import Gradients
+from causalvae_fast.ops._packed import packed_size
+from causalvae_fast.ops._triton import Config, check_latents, dot_precision, without_gaps
+from causalvae_fast.ops.mlp_sem_kl.triton_columns import columns_kernel, weights_kernel
+from causalvae_fast.ops.mlp_sem_kl.triton_rows import hidden_kernel, jacobian_kernel, rows_kernel
+from causalvae_fast.ops.mlp_sem_kl.triton_units import spans_kernel, units_kernel
+from causalvae_fast.ops.sem_kl.triton_kernel import sem_kl_triton
+
+PROGRAMS = 528  # four for each multiprocessor of an H100: what sums are split into, at most
+NODES = 8  # of a block whose sums over nodes are written, at least
+CHUNK = 1 << 24  # bytes of what is kept of a chunk of the batch: numbers of hidden units, or rows of Jacobians
+SAMPLES = 16  # of a chunk, at least, so that tiles are not empty
+
+PIVOT, W_IN, B_IN, W_OUT, B_OUT, EDGES, LOG_SIGMA, LOC, FACTOR = range(9)
+
+
+def hidden_tile(hidden: int) -> int:
+    """Units of a node that are taken at a time."""
+    return int(min(128, max(16, triton.next_power_of_2(hidden))))
+
+
+def units_config(hidden: int, dtype: torch.dtype) -> Config:
+    """For the hidden units of N nodes."""
+    units = hidden_tile(hidden)
+    most = 64 if dtype == torch.float32 else 32
+    return Config({"S": 64 if dtype == torch.float32 else 32, "N": max(1, most // units), "H": units, "C": 32}, 4, 2)
+
+
+def rows_config(hidden: int, dtype: torch.dtype) -> Config:
+    """For a row of the Jacobian of one node."""
+    return Config({"S": 64 if dtype == torch.float32 else 32, "H": hidden_tile(hidden), "C": 32}, 4, 2)
+
+
+def columns_config(hidden: int, dtype: torch.dtype) -> Config:
+    """For a tile of columns, node by node."""
+    return Config({"S": 64 if dtype == torch.float32 else 32, "H": hidden_tile(hidden), "C": 32}, 4, 2)
+
+
+def weights_config() -> Config:
+    """For the gradients of some weights of one node."""
+    return Config({"H": 16, "C": 64}, 4, 1)
+
+
+def mlp_sem_kl_triton(
+    activation: str,
+    pivot: Tensor,  # (B, d)
+    w_in: Tensor,  # (d, h, d)
+    b_in: Tensor,  # (d, h)
+    w_out: Tensor,  # (d, h)
+    b_out: Tensor,  # (d,)
+    edges: Tensor,  # (d, d)
+    log_sigma: Tensor,  # (d,)
+    loc: Tensor,  # (B, d)
+    factor: Tensor,  # scale (B, d) or scale_tril (B, d, d), packed (B, P)
+    *,
+    packed_scale_tril: bool = False,  # P = d (d + 1) / 2 values for each matrix
+    upstream: Tensor
+    | str = "none",  # (B,): the gradient of the loss with respect to each KL; or of their "sum", "mean"
+    wanted: Sequence[bool] = (False,) * 9,  # for each input: compute its gradient
+) -> tuple[Tensor, Gradients]:
+    """The KL of each sample, and in the same pass the gradients asked for, shaped as their inputs.
+
+    Raises:
+        ValueError: if d is larger than 32768.
+    """
+    check_latents(loc.shape[1])
+    inputs = [pivot, w_in, b_in, w_out, b_out, edges, log_sigma, loc, factor]
+    with torch.cuda.device_of(loc):
+        call = _Call(activation, inputs, packed_scale_tril, upstream, wanted)
+        for first in range(0, loc.shape[0], call.chunk):
+            call.launch(first)
+        return call.result()
+
+
+class _Call:
+    """The tensors of one call, and the launches that fill them."""
+
+    def __init__(
+        self,
+        activation: str,
+        inputs: Sequence[Tensor],
+        packed_tril: bool,
+        upstream: Tensor | str,
+        wanted: Sequence[bool],
+    ) -> None:
+        pivot, *parameters, loc, factor = inputs
+        (self.batch, self.d), self.dtype, self.wanted = loc.shape, loc.dtype, wanted
+        self.hidden = inputs[W_IN].shape[1]
+        self.full, self.packed_tril = packed_tril or factor.dim() == 3, packed_tril
+        self.pivot, self.loc = without_gaps(pivot, 1), without_gaps(loc, 1)
+        self.factor = without_gaps(factor, factor.dim() - 1)
+        parameters = [without_gaps(t, 1).contiguous() for t in parameters]
+        self.w_in, self.b_in, self.w_out, self.b_out, self.edges, self.log_sigma = parameters
+        self.weight = "given" if isinstance(upstream, Tensor) else upstream
+        self.upstream = without_gaps(upstream, 0) if isinstance(upstream, Tensor) else None
+        if not any(wanted):
+            self.weight = "none"
+
+        units = hidden_tile(self.hidden)
+        self.activation = activation
+        self.single = self.hidden <= units
+        self.dot = dot_precision(self.dtype)
+        kept = self.d * self.hidden
+        self.units, self.rows = units_config(self.hidden, self.dtype), rows_config(self.hidden, self.dtype)
+        self.columns = columns_config(self.hidden, self.dtype)
+        kept = max(self.d * self.hidden, packed_size(self.d) if self.full else 0) * self.dtype.itemsize
+        self.chunk = max(SAMPLES, CHUNK // kept)
+        self.spans = None if wanted[EDGES] else self.edges.new_empty(2, self.d, dtype=torch.int32)
+        if self.spans is not None and self.batch > 0:
+            spans_kernel[(self.d,)](self.edges, self.spans, self.d, C=64, num_warps=1, num_stages=1)
+
+        of_units = any(wanted[k] for k in (B_IN, W_OUT, PIVOT, W_IN, EDGES))
+        self.passes = of_units  # through the hidden units
+        self.wants_rows = of_units or wanted[B_OUT] or wanted[LOG_SIGMA]
+        self.wants_weights = wanted[W_IN] or wanted[EDGES]
+        self.value = loc.new_empty(self.batch)
+        self.own: dict[int, Tensor] = {}  # gradients that each sample has
+        for k, like in ((PIVOT, pivot), (LOC, loc), (FACTOR, factor)):
+            if wanted[k]:
+                self.own[k] = torch.empty_like(like, memory_format=torch.contiguous_format)
+        if PIVOT in self.own and activation == "leaky_relu":
+            self.own[PIVOT].zero_()
+        self.sums: list[Tensor] = []  # (2 d (h + 1),) of each chunk: gradients of w_out, b_in, b_out, log_sigma
+        self.weights: Tensor | None = None  # (splits, d, h, d)
+
+    def launch(self, first: int) -> None:
+        """All that is done for one chunk of the batch."""
+        part = slice(first, first + self.chunk)
+        if self.full:
+            self._full(part)
+        else:
+            self._diagonal(part)
+
+    def result(self) -> tuple[Tensor, Gradients]:
+        """Sums over parts are torch's: the same bits in every run."""
+        d, hidden = self.d, self.hidden
+        found: Gradients = [self.own.get(k) for k in range(9)]
+        if self.wants_rows:
+            sums = self.loc.new_zeros(2 * d * (hidden + 1)) if not self.sums else self.sums[0]
+            for more in self.sums[1:]:
+                sums = sums + more
+            of_units, of_nodes = sums[: 2 * d * hidden].view(2, d, hidden), sums[2 * d * hidden :].view(2, d)
+            named = {W_OUT: of_units[0], B_IN: of_units[1], B_OUT: of_nodes[0], LOG_SIGMA: of_nodes[1]}
+            for k, gradient in named.items():
+                found[k] = gradient if self.wanted[k] else None
+        if self.wants_weights:
+            create = torch.empty_like if self.weights is not None else torch.zeros_like
+            grad_w_in = create(self.w_in) if self.wanted[W_IN] else None
+            grad_edges = create(self.edges) if self.wanted[EDGES] else None
+            if self.weights is not None:
+                config = weights_config()
+                weights_kernel[(triton.cdiv(d, config.tiles["C"]), d)](
+                    self.w_in, self.edges, self.spans, self.weights, grad_w_in, grad_edges,
+                    d, hidden, len(self.weights), **config.options,
+                )  # fmt: skip
+            found[W_IN], found[EDGES] = grad_w_in, grad_edges
+        return self.value, found
+
+    def _diagonal(self, part: slice) -> None:
+        scale, upstream = self.factor[part], self.upstream if self.upstream is None else self.upstream[part]
+        samples, gradients = len(scale), self.weight != "none"
+        pre, moved, residual = self._units(part, keeps_moved=gradients)
+        value = self.loc.new_empty(samples, self.d)
+        config = self.rows
+        tiles = triton.cdiv(samples, config.tiles["S"])
+        sums = self.loc.new_empty(tiles, 2 * self.d * (self.hidden + 1)) if gradients else None
+        rows_kernel[(tiles, self.d)](
+            self.w_in, self.w_out, self.edges, self.log_sigma, scale, upstream,
+            scale.stride(0), _stride(upstream), self.spans, pre, moved, residual, value, sums,
+            self.batch, self.d, self.hidden, samples,
+            weight=self.weight, **self._options(config),
+        )  # fmt: skip
+        torch.sum(value, 1, out=self.value[part])
+        if sums is not None:
+            self.sums.append(sums.sum(0))
+            if self.own or self.wants_weights:
+                self._columns(part, pre, moved, residual, None, scale, upstream)
+
+    def _full(self, part: slice) -> None:
+        samples = len(self.loc[part])
+        pre, _, offset = self._units(part, keeps_moved=False)
+        config = self.rows
+        tiles = triton.cdiv(samples, config.tiles["S"])
+        jac = self.loc.new_empty(samples, packed_size(self.d))
+        jacobian_kernel[(tiles, self.d)](
+            self.w_in, self.w_out, self.edges, self.spans, pre, jac,
+            self.d, self.hidden, samples, **self._options(config),
+        )  # fmt: skip
+        upstream: Tensor | str = "none"
+        if self.weight != "none":
+            one = 1 / self.batch if self.weight == "mean" else 1.0
+            given = self.loc.new_full((1,), one).expand(self.batch) if self.upstream is None else self.upstream
+            upstream = given[part]
+        wants_df = self.passes or self.wanted[B_OUT]
+        value, found = sem_kl_triton(
+            jac, offset, self.log_sigma, self.loc[part] - self.pivot[part], self.factor[part],
+            packed_jac=True, packed_scale_tril=self.packed_tril, upstream=upstream,
+            wanted=(self.passes, wants_df, self.wanted[LOG_SIGMA], self.wanted[LOC], self.wanted[FACTOR]),
+        )  # fmt: skip
+        del jac
+        grad_jac, df, of_log_sigma, of_loc, of_factor = found
+        self.value[part] = value
+        for k, gradient in ((LOC, of_loc), (FACTOR, of_factor)):
+            if gradient is not None:
+                self.own[k][part] = gradient
+        if not self.wants_rows:
+            return
+        sums = self.loc.new_zeros(2 * self.d * (self.hidden + 1))
+        if grad_jac is not None:
+            parts, curved = self.loc.new_empty(tiles, len(sums)), torch.empty_like(pre)
+            hidden_kernel[(tiles, self.d)](
+                self.w_in, self.w_out, self.edges, self.spans, pre, curved, grad_jac, df, parts,
+                self.d, self.hidden, samples, **self._options(config, "single"),
+            )  # fmt: skip
+            torch.sum(parts, 0, out=sums)
+        elif df is not None:
+            sums[-2 * self.d : -self.d] = df.sum(0)
+        if of_log_sigma is not None:
+            sums[-self.d :] = of_log_sigma
+        self.sums.append(sums)
+        if grad_jac is not None and (PIVOT in self.own or self.wants_weights):
+            self._columns(part, pre, curved, df, grad_jac, None, None)
+
+    def _units(self, part: slice, *, keeps_moved: bool) -> tuple[Tensor, Tensor | None, Tensor]:
+        pivot, loc, config = self.pivot[part], self.loc[part], self.units
+        samples = len(loc)
+        pre = loc.new_empty(self.d, samples, self.hidden)
+        moved, residual = torch.empty_like(pre) if keeps_moved else None, loc.new_empty(samples, self.d)
+        grid = (triton.cdiv(samples, config.tiles["S"]), triton.cdiv(self.d, config.tiles["N"]))
+        units_kernel[grid](
+            pivot, self.w_in, self.b_in, self.w_out, self.b_out, self.edges, loc, pivot.stride(0), loc.stride(0),
+            self.spans, pre, moved, residual, self.d, self.hidden, samples,
+            full=self.full, activation=self.activation, **config.options,
+        )  # fmt: skip
+        return pre, moved, residual
+
+    def _columns(
+        self,
+        part: slice,
+        a: Tensor,
+        c: Tensor | None,
+        df: Tensor | None,
+        grad_jac: Tensor | None,
+        scale: Tensor | None,
+        upstream: Tensor | None,
+    ) -> None:
+        pivot, loc, config = self.pivot[part], self.loc[part], self.columns
+        samples, d = len(loc), self.d
+        tiles, columns = triton.cdiv(samples, config.tiles["S"]), triton.cdiv(d, config.tiles["C"])
+        most = max(1, CHUNK // (self.w_in.numel() * self.dtype.itemsize))
+        if self.weights is not None:
+            most = len(self.weights)
+        splits = min(tiles, most, max(1, PROGRAMS // columns))
+        steps = triton.cdiv(tiles, splits)
+        splits = triton.cdiv(tiles, steps)
+        blocks = max(1, min(triton.cdiv(d, NODES), PROGRAMS // (columns * splits)))
+        per_block = triton.cdiv(d, blocks)
+        blocks = triton.cdiv(d, per_block)
+        added = self.weights is not None
+        if self.wants_weights and self.weights is None:
+            self.weights = self.loc.new_empty(splits, *self.w_in.shape)
+        curved = self.activation != "leaky_relu"
+        summed = [k for k in (PIVOT, LOC, FACTOR) if k in self.own and (curved if k == PIVOT else not self.full)]
+        shape = (blocks, samples, d)
+        parts = {k: self.own[k][part] if blocks == 1 else self.loc.new_empty(shape) for k in summed}
+        columns_kernel[(splits, blocks, columns)](
+            self.w_in, self.edges, self.log_sigma, pivot, loc, scale, upstream,
+            pivot.stride(0), loc.stride(0), _stride(scale), _stride(upstream), self.spans, a, c, df, grad_jac,
+            parts.get(PIVOT), parts.get(LOC), parts.get(FACTOR), self.weights,
+            self.batch, d, self.hidden, samples, per_block, steps, int(added),
+            full=self.full, curved=curved, weight=self.weight, **self._options(config, "activation"),
+        )  # fmt: skip
+        if blocks > 1:
+            for k, tensor in parts.items():
+                torch.sum(tensor, 0, out=self.own[k][part])
+
+    def _options(self, config: Config, *without: str) -> dict[str, Any]:
+        """What most kernels are compiled for."""
+        options = {"single": self.single, "activation": self.activation, "dot": self.dot}
+        return {**{k: v for k, v in options.items() if k not in without}, **config.options}
+
+
+def _stride(tensor: Tensor | None) -> int:
+    """From one sample to the next."""
+    return 0 if tensor is None else tensor.stride(0)
