@@ -133,6 +133,35 @@ def pivot_kl_launches(
     return launches
 
 
+def mlp_sem_kl_launches(
+    batch: int,
+    d: int,
+    hidden: int,
+    posterior: str,
+    dtype: torch.dtype = torch.float32,
+    *,
+    activation: str = "tanh",
+    gradients: bool = True,
+    learns_edges: bool = True,
+) -> list[Launch]:
+    """The launches of one call of `mlp_sem_kl`, without those of `sem_kl` for a full posterior."""
+    module = importlib.import_module("causalvae_fast.ops.mlp_sem_kl.triton_kernel")
+    linear = importlib.import_module("causalvae_fast.ops.sem_kl.triton_kernel")
+
+    def tensor(*shape: int) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+    factors = {"diagonal": (d,), "full": (d, d), "packed": (d * (d + 1) // 2,)}
+    inputs = [(batch, d), (d, hidden, d), (d, hidden), (d, hidden), (d,), (d, d), (d,), (batch, d)]
+    with recorded(module) as launches, recorded(linear):
+        module.mlp_sem_kl_triton(
+            activation, *(tensor(*shape) for shape in [*inputs, (batch, *factors[posterior])]),
+            packed_scale_tril=posterior == "packed", upstream=tensor(batch) if gradients else "none",
+            wanted=[gradients and (k != 5 or learns_edges) for k in range(9)],
+        )  # fmt: skip
+    return launches
+
+
 def compile_launch(launch: Launch, arch: int) -> Any:
     """The kernel, compiled as a launch with these arguments would."""
     signature, constants, attributes = {}, {}, {}

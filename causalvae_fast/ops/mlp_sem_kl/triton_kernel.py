@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -12,13 +12,14 @@ from torch import Tensor
 from causalvae_fast.ops._outputs import Gradients
 from causalvae_fast.ops._packed import packed_size
 from causalvae_fast.ops._triton import Config, check_latents, dot_precision, without_gaps
-from causalvae_fast.ops.mlp_sem_kl.triton_columns import columns_kernel, weights_kernel
+from causalvae_fast.ops.mlp_sem_kl.triton_columns import columns_kernel, edges_kernel, weights_kernel
 from causalvae_fast.ops.mlp_sem_kl.triton_rows import hidden_kernel, jacobian_kernel, rows_kernel
 from causalvae_fast.ops.mlp_sem_kl.triton_units import spans_kernel, units_kernel
 from causalvae_fast.ops.sem_kl.triton_kernel import sem_kl_triton
 
 PROGRAMS = 528  # four for each multiprocessor of an H100: what sums are split into, at most
 NODES = 8  # of a block whose sums over nodes are written, at least
+SHARING = 4  # nodes that read the same samples in one program, at least
 CHUNK = 1 << 24  # bytes of what is kept of a chunk of the batch: numbers of hidden units, or rows of Jacobians
 SAMPLES = 16  # of a chunk, at least, so that tiles are not empty
 
@@ -27,14 +28,14 @@ PIVOT, W_IN, B_IN, W_OUT, B_OUT, EDGES, LOG_SIGMA, LOC, FACTOR = range(9)
 
 def hidden_tile(hidden: int) -> int:
     """Units of a node that are taken at a time."""
-    return int(min(128, max(16, triton.next_power_of_2(hidden))))
+    return int(min(64, max(16, triton.next_power_of_2(hidden))))
 
 
 def units_config(hidden: int, dtype: torch.dtype) -> Config:
     """For the hidden units of N nodes."""
     units = hidden_tile(hidden)
     most = 64 if dtype == torch.float32 else 32
-    return Config({"S": 64 if dtype == torch.float32 else 32, "N": max(1, most // units), "H": units, "C": 32}, 4, 2)
+    return Config({"S": 32, "N": max(1, most // units), "H": units, "C": 16}, 4, 2)
 
 
 def rows_config(hidden: int, dtype: torch.dtype) -> Config:
@@ -47,7 +48,12 @@ def columns_config(hidden: int, dtype: torch.dtype) -> Config:
     return Config({"S": 64 if dtype == torch.float32 else 32, "H": hidden_tile(hidden), "C": 32}, 4, 2)
 
 
-def weights_config() -> Config:
+def weights_config(hidden: int, dtype: torch.dtype) -> Config:
+    """For the gradients of some weights of a node, products over samples."""
+    return Config({"S": 64 if dtype == torch.float32 else 32, "H": hidden_tile(hidden), "C": 32}, 4, 2)
+
+
+def edges_config() -> Config:
     """For the gradients of some weights of one node."""
     return Config({"H": 16, "C": 64}, 4, 1)
 
@@ -83,6 +89,15 @@ def mlp_sem_kl_triton(
         return call.result()
 
 
+class _Passed(NamedTuple):
+    """What is known of a chunk once gradients have passed through the hidden units."""
+
+    a: Tensor  # (d, samples, h): w phi'(pre)
+    c: Tensor  # (d, samples, h): w phi'' H
+    df: Tensor  # (samples, d)
+    grad_jac: Tensor | None  # (samples, P), for a full posterior
+
+
 class _Call:
     """The tensors of one call, and the launches that fill them."""
 
@@ -111,9 +126,9 @@ class _Call:
         self.activation = activation
         self.single = self.hidden <= units
         self.dot = dot_precision(self.dtype)
-        kept = self.d * self.hidden
         self.units, self.rows = units_config(self.hidden, self.dtype), rows_config(self.hidden, self.dtype)
-        self.columns = columns_config(self.hidden, self.dtype)
+        self.columns, self.products = columns_config(self.hidden, self.dtype), weights_config(self.hidden, self.dtype)
+        self.curved = activation != "leaky_relu"
         kept = max(self.d * self.hidden, packed_size(self.d) if self.full else 0) * self.dtype.itemsize
         self.chunk = max(SAMPLES, CHUNK // kept)
         self.spans = None if wanted[EDGES] else self.edges.new_empty(2, self.d, dtype=torch.int32)
@@ -159,8 +174,8 @@ class _Call:
             grad_w_in = create(self.w_in) if self.wanted[W_IN] else None
             grad_edges = create(self.edges) if self.wanted[EDGES] else None
             if self.weights is not None:
-                config = weights_config()
-                weights_kernel[(triton.cdiv(d, config.tiles["C"]), d)](
+                config = edges_config()
+                edges_kernel[(triton.cdiv(d, config.tiles["C"]), d)](
                     self.w_in, self.edges, self.spans, self.weights, grad_w_in, grad_edges,
                     d, hidden, len(self.weights), **config.options,
                 )  # fmt: skip
@@ -184,8 +199,9 @@ class _Call:
         torch.sum(value, 1, out=self.value[part])
         if sums is not None:
             self.sums.append(sums.sum(0))
-            if self.own or self.wants_weights:
-                self._columns(part, pre, moved, residual, None, scale, upstream)
+            passed = _Passed(pre, moved, residual, None)
+            self._columns(part, passed, scale, upstream)
+            self._weights(part, passed, scale, upstream)
 
     def _full(self, part: slice) -> None:
         samples = len(self.loc[part])
@@ -229,8 +245,10 @@ class _Call:
         if of_log_sigma is not None:
             sums[-self.d :] = of_log_sigma
         self.sums.append(sums)
-        if grad_jac is not None and (PIVOT in self.own or self.wants_weights):
-            self._columns(part, pre, curved, df, grad_jac, None, None)
+        if grad_jac is not None:
+            passed = _Passed(pre, curved, df, grad_jac)
+            self._columns(part, passed, None, None)
+            self._weights(part, passed, None, None)
 
     def _units(self, part: slice, *, keeps_moved: bool) -> tuple[Tensor, Tensor | None, Tensor]:
         pivot, loc, config = self.pivot[part], self.loc[part], self.units
@@ -245,50 +263,59 @@ class _Call:
         )  # fmt: skip
         return pre, moved, residual
 
-    def _columns(
-        self,
-        part: slice,
-        a: Tensor,
-        c: Tensor | None,
-        df: Tensor | None,
-        grad_jac: Tensor | None,
-        scale: Tensor | None,
-        upstream: Tensor | None,
-    ) -> None:
-        pivot, loc, config = self.pivot[part], self.loc[part], self.columns
-        samples, d = len(loc), self.d
+    def _columns(self, part: slice, passed: _Passed, scale: Tensor | None, upstream: Tensor | None) -> None:
+        """Gradients that are sums over nodes."""
+        summed = [k for k in ((PIVOT,) if self.full else (PIVOT, LOC, FACTOR)) if k in self.own]
+        if not self.curved:
+            summed = [k for k in summed if k != PIVOT]
+        if not summed:
+            return
+        config, samples, d = self.columns, passed.df.shape[0], self.d
         tiles, columns = triton.cdiv(samples, config.tiles["S"]), triton.cdiv(d, config.tiles["C"])
-        most = max(1, CHUNK // (self.w_in.numel() * self.dtype.itemsize))
-        if self.weights is not None:
-            most = len(self.weights)
-        splits = min(tiles, most, max(1, PROGRAMS // columns))
-        steps = triton.cdiv(tiles, splits)
-        splits = triton.cdiv(tiles, steps)
-        blocks = max(1, min(triton.cdiv(d, NODES), PROGRAMS // (columns * splits)))
-        per_block = triton.cdiv(d, blocks)
-        blocks = triton.cdiv(d, per_block)
-        added = self.weights is not None
-        if self.wants_weights and self.weights is None:
-            self.weights = self.loc.new_empty(splits, *self.w_in.shape)
-        curved = self.activation != "leaky_relu"
-        summed = [k for k in (PIVOT, LOC, FACTOR) if k in self.own and (curved if k == PIVOT else not self.full)]
-        shape = (blocks, samples, d)
-        parts = {k: self.own[k][part] if blocks == 1 else self.loc.new_empty(shape) for k in summed}
-        columns_kernel[(splits, blocks, columns)](
-            self.w_in, self.edges, self.log_sigma, pivot, loc, scale, upstream,
-            pivot.stride(0), loc.stride(0), _stride(scale), _stride(upstream), self.spans, a, c, df, grad_jac,
-            parts.get(PIVOT), parts.get(LOC), parts.get(FACTOR), self.weights,
-            self.batch, d, self.hidden, samples, per_block, steps, int(added),
-            full=self.full, curved=curved, weight=self.weight, **self._options(config, "activation"),
+        blocks, per_block = _blocks(d, max(1, min(triton.cdiv(d, NODES), PROGRAMS // (columns * tiles))))
+        parts = {k: self.own[k][part] if blocks == 1 else self.loc.new_empty(blocks, samples, d) for k in summed}
+        columns_kernel[(tiles, blocks, columns)](
+            self.w_in, self.edges, self.log_sigma, scale, upstream, _stride(scale), _stride(upstream),
+            self.spans, passed.a, passed.c, passed.df, parts.get(PIVOT), parts.get(LOC), parts.get(FACTOR),
+            self.batch, d, self.hidden, samples, per_block,
+            weight=self.weight, **self._options(config, "activation"),
         )  # fmt: skip
         if blocks > 1:
             for k, tensor in parts.items():
                 torch.sum(tensor, 0, out=self.own[k][part])
 
+    def _weights(self, part: slice, passed: _Passed, scale: Tensor | None, upstream: Tensor | None) -> None:
+        """Gradients of the weights times the edges."""
+        if not self.wants_weights:
+            return
+        config, samples, d = self.products, passed.df.shape[0], self.d
+        tiles, columns = triton.cdiv(samples, config.tiles["S"]), triton.cdiv(d, config.tiles["C"])
+        added = self.weights is not None
+        if self.weights is None:
+            most = max(1, CHUNK // (self.w_in.numel() * self.dtype.itemsize))
+            splits, steps = _blocks(tiles, min(tiles, most, max(1, PROGRAMS // columns)))
+            self.weights, self.steps = self.loc.new_empty(splits, *self.w_in.shape), steps
+        splits = len(self.weights)
+        blocks, per_block = _blocks(d, max(1, min(triton.cdiv(d, SHARING), PROGRAMS // (columns * splits))))
+        pivot, loc = self.pivot[part], self.loc[part]
+        weights_kernel[(splits, blocks, columns)](
+            self.w_in, self.edges, self.log_sigma, pivot, loc, scale, upstream,
+            pivot.stride(0), loc.stride(0), _stride(scale), _stride(upstream),
+            self.spans, passed.a, passed.c, passed.df, passed.grad_jac, self.weights,
+            self.batch, d, self.hidden, samples, per_block, self.steps, int(added),
+            full=self.full, curved=self.curved, weight=self.weight, **self._options(config, "activation"),
+        )  # fmt: skip
+
     def _options(self, config: Config, *without: str) -> dict[str, Any]:
         """What most kernels are compiled for."""
         options = {"single": self.single, "activation": self.activation, "dot": self.dot}
         return {**{k: v for k, v in options.items() if k not in without}, **config.options}
+
+
+def _blocks(size: int, most: int) -> tuple[int, int]:
+    """How many blocks of how many there are, for `most` of them at most."""
+    per_block = triton.cdiv(size, most)
+    return triton.cdiv(size, per_block), per_block
 
 
 def _stride(tensor: Tensor | None) -> int:

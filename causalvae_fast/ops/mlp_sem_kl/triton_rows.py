@@ -42,8 +42,10 @@ def jacobian_tile(pre, w_in, w_out, edges, i, b, j, d, samples, hidden, activati
 def upstream_of_samples(upstream, stride, b, there, batch, dtype: tl.constexpr, weight: tl.constexpr):
     """The gradient of the loss with respect to the divergences of samples b, 0 beyond the batch."""
     if weight == "given":
-        return tl.load(upstream + b * stride, mask=there, other=0.0)
-    return tl.where(there, upstream_of(upstream, stride, b, batch, dtype, weight), 0.0)
+        g = tl.load(upstream + b.to(tl.int64) * stride, mask=there, other=0.0)
+    else:
+        g = tl.where(there, upstream_of(upstream, stride, b, batch, dtype, weight), 0.0)
+    return g
 
 
 @triton.jit
@@ -88,12 +90,12 @@ def rows_kernel(
 ):  # fmt: skip
     """A diagonal posterior: |M_i|^2, and H_k = g (sum_j J_ij s_j^2 m_ij U_ikj - r_i (U_i (m_i v))_k) / sigma_i^2."""
     i = tl.num_programs(1) - 1 - tl.program_id(1)
-    b = (tl.program_id(0) * S + tl.arange(0, S)).to(tl.int64)
+    b = tl.program_id(0) * S + tl.arange(0, S)
     there = b < samples
     dtype: tl.constexpr = scale.dtype.element_ty
     p = tl.exp(-2 * tl.load(log_sigma + i))
-    s_i = tl.load(scale + b * scale_stride + i, mask=there, other=1.0)
-    r = tl.load(residual + b * d + i, mask=there, other=0.0)
+    s_i = tl.load(scale + b.to(tl.int64) * scale_stride + i, mask=there, other=1.0)
+    r = tl.load(residual + b.to(tl.int64) * d + i, mask=there, other=0.0)
     spread = s_i * s_i
     start, end = parents_of(spans, i, d, C)
     if weight != "none":
@@ -129,11 +131,11 @@ def rows_kernel(
             )
     spread = (spread + r * r) * p
     kl = 0.5 * (spread - 1) + tl.load(log_sigma + i) - tl.log(s_i)
-    tl.store(value + b * d + i, kl, mask=there)
+    tl.store(value + b.to(tl.int64) * d + i, kl, mask=there)
     if weight != "none":
         replace_by_slopes(pre, w_out, i, b, d, samples, hidden, activation, H)
         df = -g * p * r
-        tl.store(residual + b * d + i, df, mask=there)
+        tl.store(residual + b.to(tl.int64) * d + i, df, mask=there)
         sums += 2 * d * hidden
         tl.store(sums + i, tl.sum(df))
         tl.store(sums + d + i, tl.sum(tl.where(there, g * (1 - spread), 0.0)))
@@ -151,8 +153,8 @@ def jacobian_kernel(
 ):  # fmt: skip
     """A full posterior: a row of the Jacobian of each sample of a tile."""
     i = tl.num_programs(1) - 1 - tl.program_id(1)
-    b = (tl.program_id(0) * S + tl.arange(0, S)).to(tl.int64)
-    jac += b[:, None] * row_start(d, d, True) + row_start(i, d, True)
+    b = tl.program_id(0) * S + tl.arange(0, S)
+    jac += b.to(tl.int64)[:, None] * row_start(d, d, True) + row_start(i, d, True)
     start, end = parents_of(spans, i, d, C)
     k = tl.arange(0, H)
     if single:
@@ -186,11 +188,11 @@ def hidden_kernel(
 ):  # fmt: skip
     """A full posterior: H from the gradient of a row of the Jacobian."""
     i = tl.num_programs(1) - 1 - tl.program_id(1)
-    b = (tl.program_id(0) * S + tl.arange(0, S)).to(tl.int64)
+    b = tl.program_id(0) * S + tl.arange(0, S)
     there = b < samples
     dtype: tl.constexpr = grad_jac.dtype.element_ty
     grad_jac += row_start(i, d, True)
-    df = tl.load(grad_offset + b * d + i, mask=there, other=0.0)
+    df = tl.load(grad_offset + b.to(tl.int64) * d + i, mask=there, other=0.0)
     sums += tl.program_id(0).to(tl.int64) * (2 * d * (hidden + 1))
     start, end = parents_of(spans, i, d, C)
     for k0 in range(0, hidden, H):

@@ -1,7 +1,8 @@
 """Triton kernel of `mlp_sem_kl` for the hidden units, and what its other kernels share (README.md, "On a GPU").
 
 Names: U_i m_i are the weights of node i's inputs, each times its edge; z the pivot, v = loc - z. A call takes the
-`samples` samples of a chunk, of which (d, samples, hidden) numbers are kept: node, sample, unit.
+`samples` samples of a chunk, of which (d, samples, hidden) numbers are kept: node, sample, unit. Offsets of samples and
+of nodes are 64-bit, those within a node 32-bit.
 """
 
 import triton
@@ -41,7 +42,7 @@ def weights_tile(w_in, edges, i, k, j, d, hidden):
     """Units k (H,) and inputs j (C,) of U_i m_i, 0 where j is no parent of node i: (H, C)."""
     there = j < i
     U = tl.load(
-        w_in + (i.to(tl.int64) * hidden + k)[:, None] * d + j[None, :],
+        w_in + i.to(tl.int64) * hidden * d + (k[:, None] * d + j[None, :]),
         mask=(k < hidden)[:, None] & there[None, :],
         other=0.0,
         cache_modifier=".ca",
@@ -53,7 +54,7 @@ def weights_tile(w_in, edges, i, k, j, d, hidden):
 def rows(matrix, b, stride, j, d, there):
     """Samples b (S,) and columns j (C,) of a matrix of d columns, 0 beyond: (S, C)."""
     return tl.load(
-        matrix + b[:, None] * stride + j[None, :],
+        matrix + b.to(tl.int64)[:, None] * stride + j[None, :],
         mask=there[:, None] & (j < d)[None, :],
         other=0.0,
         cache_modifier=".ca",
@@ -61,23 +62,18 @@ def rows(matrix, b, stride, j, d, there):
 
 
 @triton.jit
-def unit_offsets(i, b, k, samples, hidden):
-    """Where samples b (S,) and units k (H,) of node i stand in what is kept of a chunk: (S, H)."""
-    return (i.to(tl.int64) * samples + b)[:, None] * hidden + k[None, :]
-
-
-@triton.jit
 def units(kept, i, b, k, samples, hidden):
     """Samples b (S,) and units k (H,) of node i of what is kept of a chunk, 0 beyond: (S, H)."""
     mask = (b < samples)[:, None] & (k < hidden)[None, :]
-    return tl.load(kept + unit_offsets(i, b, k, samples, hidden), mask=mask, other=0.0, cache_modifier=".ca")
+    at = kept + i.to(tl.int64) * samples * hidden + (b[:, None] * hidden + k[None, :])
+    return tl.load(at, mask=mask, other=0.0, cache_modifier=".ca")
 
 
 @triton.jit
 def store_units(kept, i, b, k, values, samples, hidden):
     """Writes what `units` reads."""
     mask = (b < samples)[:, None] & (k < hidden)[None, :]
-    tl.store(kept + unit_offsets(i, b, k, samples, hidden), values, mask=mask)
+    tl.store(kept + i.to(tl.int64) * samples * hidden + (b[:, None] * hidden + k[None, :]), values, mask=mask)
 
 
 @triton.jit
@@ -125,7 +121,7 @@ def units_kernel(
     residuals, whose products are in full precision: where they are small and means are not, digits cancel.
     """
     i0 = (tl.num_programs(1) - 1 - tl.program_id(1)) * N
-    b = (tl.program_id(0) * S + tl.arange(0, S)).to(tl.int64)
+    b = tl.program_id(0) * S + tl.arange(0, S)
     there = b < samples
     node = i0 + tl.arange(0, N)
     dtype: tl.constexpr = loc.dtype.element_ty
@@ -170,4 +166,4 @@ def units_kernel(
         f -= rows(pivot, b, pivot_stride, node, d, there)
     else:
         f = rows(loc, b, loc_stride, node, d, there) - f
-    tl.store(residual + b[:, None] * d + node[None, :], f, mask=there[:, None] & (node < d)[None, :])
+    tl.store(residual + b.to(tl.int64)[:, None] * d + node[None, :], f, mask=there[:, None] & (node < d)[None, :])
