@@ -52,7 +52,7 @@ def test_public_function() -> None:
             reference = given.call(posterior, activation=activation, backend="reference")
             assert torch.allclose(reference, expected, rtol=1e-12)
     assert torch.equal(inputs.call("diagonal"), op_for("tanh", "diagonal")(*inputs))
-    assert set(ops.backends()["mlp_sem_kl"]) == {"reference", "cpu"}
+    assert set(ops.backends()["mlp_sem_kl"]) == {"reference", "cpu", "triton"}
 
 
 @each_posterior

@@ -76,7 +76,7 @@ def mlp_sem_kl(
             in one pass; with "none", the gradients are computed in the backward pass.
         validate_args: check that `scale`, or the diagonal of `scale_tril`, is positive, which reads it once more.
             Otherwise one that is not gives NaN or inf for that sample.
-        backend: "reference" or "cpu"; see `causalvae_fast.backends`.
+        backend: "reference", "cpu" or "triton"; see `causalvae_fast.backends`.
 
     Returns:
         (B,), or a scalar for "mean" and "sum", in nats, of the dtype of the inputs (float32 or float64).

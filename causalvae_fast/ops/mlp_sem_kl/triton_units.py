@@ -13,7 +13,7 @@ import triton.language as tl
 def activation_of(x, activation: tl.constexpr):
     """phi(x), phi'(x), phi''(x). Exponentials are of numbers that are not positive, so nothing overflows."""
     if activation == "leaky_relu":
-        slope = tl.where(x > 0, 1.0, 0.01).to(x.dtype)
+        slope = tl.where(x > 0, tl.full(x.shape, 1.0, x.dtype), tl.full(x.shape, 0.01, x.dtype))
         value, curvature = x * slope, x * 0
     else:
         e = tl.exp(-tl.abs(x) if activation != "tanh" else -2 * tl.abs(x))
