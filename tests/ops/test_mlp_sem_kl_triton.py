@@ -71,7 +71,9 @@ def test_reference(d: int, batch: int, hidden: int, number: int) -> None:
     """Each shape in both dtypes, for one posterior or another."""
     posterior, dtype = POSTERIORS[number], DTYPES[(d + number) % 2]
     activation = ("tanh", "silu", "softplus")[d % 3]
-    check(activation, mlp_sem_inputs(batch, d, hidden, full_or_diagonal(posterior), dtype), posterior, alone=d < 20)
+    check(
+        activation, mlp_sem_inputs(batch, d, hidden, full_or_diagonal(posterior), dtype), posterior, alone=d < 20
+    )
 
 
 @each_dtype

@@ -3,7 +3,9 @@
 Names: a = w phi'(pre), so that J_ij = sum_k a_ik U_ikj m_ij; c = w phi'' H, so that the gradient of the pivot is
 sum_ik c_ik U_ikj m_ij. G is the gradient of U m, the weights times the edges,
 
-    G_ikj = sum_b a_ik (dJ_ij + df_i z_j) + c_ik z_j, where dJ + df z = g J s^2 / sigma^2 + df loc for a diagonal posterior.
+    G_ikj = sum_b a_ik (dJ_ij + df_i z_j) + c_ik z_j,
+
+where dJ + df z = g J s^2 / sigma^2 + df loc for a diagonal posterior.
 """
 
 import triton

@@ -28,34 +28,34 @@ PIVOT, W_IN, B_IN, W_OUT, B_OUT, EDGES, LOG_SIGMA, LOC, FACTOR = range(9)
 
 def hidden_tile(hidden: int) -> int:
     """Units of a node that are taken at a time."""
-    return int(min(64, max(16, triton.next_power_of_2(hidden))))
+    return 16 if hidden <= 16 else 32
 
 
 def units_config(hidden: int, dtype: torch.dtype) -> Config:
     """For the hidden units of N nodes."""
-    units = hidden_tile(hidden)
-    most = 64 if dtype == torch.float32 else 32
-    return Config({"S": 32, "N": max(1, most // units), "H": units, "C": 16}, 4, 2)
+    H = hidden_tile(hidden)
+    return Config({"S": 32, "N": (64 if dtype == torch.float32 else 32) // H, "H": H, "C": 16}, 4)
 
 
 def rows_config(hidden: int, dtype: torch.dtype) -> Config:
     """For a row of the Jacobian of one node."""
-    return Config({"S": 64 if dtype == torch.float32 else 32, "H": hidden_tile(hidden), "C": 32}, 4, 2)
+    H = hidden_tile(hidden)
+    return Config({"S": 64 if dtype == torch.float32 else 32, "H": H, "C": 512 // H}, 4)
 
 
 def columns_config(hidden: int, dtype: torch.dtype) -> Config:
     """For a tile of columns, node by node."""
-    return Config({"S": 64 if dtype == torch.float32 else 32, "H": hidden_tile(hidden), "C": 32}, 4, 2)
+    return Config({"S": 64 if dtype == torch.float32 else 32, "H": hidden_tile(hidden), "C": 32}, 4)
 
 
 def weights_config(hidden: int, dtype: torch.dtype) -> Config:
     """For the gradients of some weights of a node, products over samples."""
-    return Config({"S": 64 if dtype == torch.float32 else 32, "H": hidden_tile(hidden), "C": 32}, 4, 2)
+    return Config({"S": 32, "H": hidden_tile(hidden), "C": 32 if dtype == torch.float32 else 16}, 4)
 
 
 def edges_config() -> Config:
     """For the gradients of some weights of one node."""
-    return Config({"H": 16, "C": 64}, 4, 1)
+    return Config({"H": 16, "C": 64}, 4)
 
 
 def mlp_sem_kl_triton(
@@ -127,7 +127,10 @@ class _Call:
         self.single = self.hidden <= units
         self.dot = dot_precision(self.dtype)
         self.units, self.rows = units_config(self.hidden, self.dtype), rows_config(self.hidden, self.dtype)
-        self.columns, self.products = columns_config(self.hidden, self.dtype), weights_config(self.hidden, self.dtype)
+        self.columns, self.products = (
+            columns_config(self.hidden, self.dtype),
+            weights_config(self.hidden, self.dtype),
+        )
         self.curved = activation != "leaky_relu"
         kept = max(self.d * self.hidden, packed_size(self.d) if self.full else 0) * self.dtype.itemsize
         self.chunk = max(SAMPLES, CHUNK // kept)

@@ -7,7 +7,7 @@ k. A call takes the `samples` samples of a chunk, of which (d, samples, hidden) 
 import triton
 import triton.language as tl
 
-from causalvae_fast.ops._triton_tiles import precision, row_start, upstream_of, vector
+from causalvae_fast.ops._triton_tiles import row_start, upstream_of, vector
 from causalvae_fast.ops.mlp_sem_kl.triton_units import (
     activation_of,
     parents_of,
@@ -113,9 +113,7 @@ def rows_kernel(
                 U = weights_tile(w_in, edges, i, k, j, d, hidden)
                 J = tl.dot(a, U, input_precision=dot, out_dtype=dtype)
             else:
-                J = jacobian_tile(
-                    pre, w_in, w_out, edges, i, b, j, d, samples, hidden, activation, dot, S, H, C
-                )
+                J = jacobian_tile(pre, w_in, w_out, edges, i, b, j, d, samples, hidden, activation, dot, S, H, C)
                 U = weights_tile(w_in, edges, i, k, j, d, hidden)
             scaled = J * s * s
             if k0 == 0:
@@ -126,9 +124,7 @@ def rows_kernel(
             q = units(moved, i, b, k, samples, hidden)
             tl.debug_barrier()  # every thread has read its part
             passed = (g * p)[:, None] * (total - r[:, None] * q)
-            finish_units(
-                passed, -g * p * r, pre, moved, sums, w_out, i, b, k, d, samples, hidden, activation
-            )
+            finish_units(passed, -g * p * r, pre, moved, sums, w_out, i, b, k, d, samples, hidden, activation)
     spread = (spread + r * r) * p
     kl = 0.5 * (spread - 1) + tl.load(log_sigma + i) - tl.log(s_i)
     tl.store(value + b.to(tl.int64) * d + i, kl, mask=there)
@@ -166,9 +162,7 @@ def jacobian_kernel(
                 U = weights_tile(w_in, edges, i, k, j, d, hidden)
                 J = tl.dot(a, U, input_precision=dot, out_dtype=jac.dtype.element_ty)
             else:
-                J = jacobian_tile(
-                    pre, w_in, w_out, edges, i, b, j, d, samples, hidden, activation, dot, S, H, C
-                )
+                J = jacobian_tile(pre, w_in, w_out, edges, i, b, j, d, samples, hidden, activation, dot, S, H, C)
         else:
             J = tl.zeros((S, C), dtype=jac.dtype.element_ty)
         tl.store(jac + j[None, :], J, mask=(b < samples)[:, None] & (j < i)[None, :])
