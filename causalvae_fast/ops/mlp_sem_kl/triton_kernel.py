@@ -40,17 +40,26 @@ def units_config(hidden: int, dtype: torch.dtype) -> Config:
 def rows_config(hidden: int, dtype: torch.dtype) -> Config:
     """For a row of the Jacobian of one node."""
     H = hidden_tile(hidden)
-    return Config({"S": 64 if dtype == torch.float32 else 32, "H": H, "C": 512 // H}, 4)
+    if dtype == torch.float64:
+        return Config({"S": 32, "H": H, "C": 16}, 4)
+    return Config({"S": 64, "H": H, "C": 512 // H}, 4)
+
+
+def hidden_config(hidden: int, dtype: torch.dtype) -> Config:
+    """For what one node's row of the gradient of the Jacobian passes to its units."""
+    return rows_config(hidden, dtype)._replace(num_warps=8 if dtype == torch.float32 else 4)
 
 
 def columns_config(hidden: int, dtype: torch.dtype) -> Config:
     """For a tile of columns, node by node."""
-    return Config({"S": 64 if dtype == torch.float32 else 32, "H": hidden_tile(hidden), "C": 32}, 4)
+    size = 32 if dtype == torch.float32 else 16
+    return Config({"S": 64 if dtype == torch.float32 else 32, "H": hidden_tile(hidden), "C": size}, 4)
 
 
-def weights_config(hidden: int, dtype: torch.dtype) -> Config:
+def weights_config(hidden: int, full: bool, dtype: torch.dtype) -> Config:
     """For the gradients of some weights of a node, products over samples."""
-    return Config({"S": 32, "H": hidden_tile(hidden), "C": 32 if dtype == torch.float32 else 16}, 4)
+    tiles = {"S": 32, "H": hidden_tile(hidden), "C": 32 if dtype == torch.float32 else 16}
+    return Config(tiles, 8 if full and dtype == torch.float32 else 4)
 
 
 def edges_config() -> Config:
@@ -129,7 +138,7 @@ class _Call:
         self.units, self.rows = units_config(self.hidden, self.dtype), rows_config(self.hidden, self.dtype)
         self.columns, self.products = (
             columns_config(self.hidden, self.dtype),
-            weights_config(self.hidden, self.dtype),
+            weights_config(self.hidden, self.full, self.dtype),
         )
         self.curved = activation != "leaky_relu"
         kept = max(self.d * self.hidden, packed_size(self.d) if self.full else 0) * self.dtype.itemsize
@@ -202,6 +211,7 @@ class _Call:
         torch.sum(value, 1, out=self.value[part])
         if sums is not None:
             self.sums.append(sums.sum(0))
+            assert moved is not None
             passed = _Passed(pre, moved, residual, None)
             self._columns(part, passed, scale, upstream)
             self._weights(part, passed, scale, upstream)
@@ -237,6 +247,7 @@ class _Call:
             return
         sums = self.loc.new_zeros(2 * self.d * (self.hidden + 1))
         if grad_jac is not None:
+            config = hidden_config(self.hidden, self.dtype)
             parts, curved = self.loc.new_empty(tiles, len(sums)), torch.empty_like(pre)
             hidden_kernel[(tiles, self.d)](
                 self.w_in, self.w_out, self.edges, self.spans, pre, curved, grad_jac, df, parts,
@@ -249,6 +260,7 @@ class _Call:
             sums[-self.d :] = of_log_sigma
         self.sums.append(sums)
         if grad_jac is not None:
+            assert df is not None
             passed = _Passed(pre, curved, df, grad_jac)
             self._columns(part, passed, None, None)
             self._weights(part, passed, None, None)

@@ -1,7 +1,7 @@
 """Triton kernels of `mlp_sem_kl` for one row of the Jacobian, of one node, of a tile of samples.
 
-Names: a = w phi'(pre), so that J_ij = sum_k a_ik U_ikj m_ij, and H_ik = sum_j dJ_ij U_ikj m_ij is what J passes to unit
-k. A call takes the `samples` samples of a chunk, of which (d, samples, hidden) numbers are kept, and a program S of them.
+Names: a = w phi'(pre), so that J_ij = sum_k a_ik U_ikj m_ij, and H_ik = sum_j dJ_ij U_ikj m_ij is what J passes to
+unit k. A call takes the `samples` samples of a chunk, of which (d, samples, hidden) numbers are kept.
 """
 
 import triton
@@ -26,8 +26,8 @@ def slopes(pre, w_out, i, b, k, samples, hidden, activation: tl.constexpr):
 
 
 @triton.jit
-def jacobian_tile(pre, w_in, w_out, edges, i, b, j, d, samples, hidden, activation: tl.constexpr, dot: tl.constexpr,
-                  S: tl.constexpr, H: tl.constexpr, C: tl.constexpr):  # fmt: skip
+def jacobian_tile(pre, w_in, w_out, edges, i, b, j, d, samples, hidden, activation: tl.constexpr,
+                  dot: tl.constexpr, S: tl.constexpr, H: tl.constexpr, C: tl.constexpr):  # fmt: skip
     """Columns j (C,) of J_i of samples b (S,), for units that are more than H: (S, C)."""
     total = tl.zeros((S, C), dtype=pre.dtype.element_ty)
     for k0 in range(0, hidden, H):
@@ -88,7 +88,9 @@ def rows_kernel(
     single: tl.constexpr, activation: tl.constexpr, weight: tl.constexpr, dot: tl.constexpr,
     S: tl.constexpr, H: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """A diagonal posterior: |M_i|^2, and H_k = g (sum_j J_ij s_j^2 m_ij U_ikj - r_i (U_i (m_i v))_k) / sigma_i^2."""
+    """A diagonal posterior: |M_i|^2, and H_k = g (sum_j J_ij s_j^2 m_ij U_ikj - r_i q_ik) / sigma_i^2,
+    with q_i = U_i (m_i v).
+    """
     i = tl.num_programs(1) - 1 - tl.program_id(1)
     b = tl.program_id(0) * S + tl.arange(0, S)
     there = b < samples

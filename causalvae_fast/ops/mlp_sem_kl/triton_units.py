@@ -1,8 +1,8 @@
 """Triton kernel of `mlp_sem_kl` for the hidden units, and what its other kernels share (README.md, "On a GPU").
 
 Names: U_i m_i are the weights of node i's inputs, each times its edge; z the pivot, v = loc - z. A call takes the
-`samples` samples of a chunk, of which (d, samples, hidden) numbers are kept: node, sample, unit. Offsets of samples and
-of nodes are 64-bit, those within a node 32-bit.
+`samples` samples of a chunk, of which (d, samples, hidden) numbers are kept: node, sample, unit. Offsets of
+samples and of nodes are 64-bit, those within a node 32-bit.
 """
 
 import triton
