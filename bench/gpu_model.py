@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -193,6 +194,44 @@ def measure(case: Case, d: int) -> list[Count]:
     return counts
 
 
+def measure_mlp(posterior: str, gradients: bool, batch: int, d: int, hidden: int) -> list[Count]:
+    """The launches of a few samples of `mlp_sem_kl`, those of `sem_kl` among them."""
+    module = importlib.import_module("causalvae_fast.ops.mlp_sem_kl.triton_kernel")
+    linear = importlib.import_module("causalvae_fast.ops.sem_kl.triton_kernel")
+    shapes = [(batch, d), (d, hidden, d), (d, hidden), (d, hidden), (d,), (d, d), (d,), (batch, d)]
+    factor = torch.ones(batch, d) if posterior == "diagonal" else torch.eye(d).repeat(batch, 1, 1)
+    with counted(module) as counts, counted(linear) as others:
+        module.mlp_sem_kl_triton(
+            "tanh", *(torch.full(shape, 0.01) for shape in shapes), factor,
+            upstream=torch.ones(batch) if gradients else "none", wanted=(gradients,) * 9,
+        )  # fmt: skip
+    return [*counts, *others]
+
+
+def mlp_rows(batch: int, d: int, hidden: int, part: int = 64) -> Iterator[str]:
+    """The same table for `mlp_sem_kl`, from a `part` of the batch; what the batch shares is moved once."""
+    below = d * (d - 1) // 2
+    for posterior, gradients in itertools.product(("diagonal", "full"), (False, True)):
+        counts = measure_mlp(posterior, gradients, part, d, hidden)
+        own = (d * (d + 1) // 2 if posterior == "full" else d) + 2 * d
+        written = (d * d if posterior == "full" else d) + 2 * d if gradients else 0
+        shared = below * (hidden + 1) + 2 * d * (hidden + 1)
+        shared += d * d * (hidden + 1) + 2 * d * (hidden + 1) if gradients else 0
+        least, times = 4 * (batch * (own + written + 1) + shared), batch // part
+        exact = batch * hidden * d * (d - 1) * (6 if gradients else 2)
+        exact += batch * d**3 * (3 if gradients else 1) // 3 if posterior == "full" else 0
+        dram = times * (sum(c.dram for c in counts) - 4 * shared) + 4 * shared
+        floor = max(least / DRAM, 3 * exact / TF32)
+        model, cached = (sum(seconds(c, times, second_cache=x) for c in counts) for x in (False, True))
+        cells = [f"{batch} x {d} x {hidden}", f"{posterior}, {'value and gradients' if gradients else 'value'}"]
+        cells += [f"{least / 1e6:.1f}", f"{dram / least:.2f}", f"{times * sum(c.l2 for c in counts) / 1e6:.0f}"]
+        cells += [f"{times * sum(c.flops for c in counts) / exact:.2f}", f"{floor * 1e6:.1f}"]
+        cells += [f"{x:.3g}" for x in (model * 1e6, model / floor, cached * 1e6, cached / floor)]
+        for c in counts:
+            print(c, file=sys.stderr, flush=True)
+        yield f"| {' | '.join(cells)} |"
+
+
 def seconds(count: Count, batch: int, *, second_cache: bool) -> float:
     """How long a launch takes, by what it takes most of. Its programs are spread over whole multiprocessors."""
     programs = count.programs * batch
@@ -243,7 +282,7 @@ def rows() -> Iterator[str]:
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     lines = []
-    for line in rows():
+    for line in itertools.chain(rows(), mlp_rows(1024, 64, 16)):
         print(line, flush=True)
         lines.append(line)
     builds = json.loads((RESULT.parent / "triton_builds.json").read_text())

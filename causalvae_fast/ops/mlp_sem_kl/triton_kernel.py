@@ -34,7 +34,9 @@ def hidden_tile(hidden: int) -> int:
 def units_config(hidden: int, dtype: torch.dtype) -> Config:
     """For the hidden units of N nodes."""
     H = hidden_tile(hidden)
-    return Config({"S": 32, "N": (64 if dtype == torch.float32 else 32) // H, "H": H, "C": 16}, 4)
+    if dtype == torch.float64:
+        return Config({"S": 32, "N": 32 // H, "H": H, "C": 16}, 4)
+    return Config({"S": 32, "N": 64 // H, "H": H, "C": 16}, 8)
 
 
 def rows_config(hidden: int, dtype: torch.dtype) -> Config:
