@@ -207,6 +207,13 @@ def every_launch() -> dict[str, Launch]:
         found += sem_kl_launches(256, d, full, packed=True)
     for full, reduce in itertools.product((False, True), ("none", "min")):
         found += pivot_kl_launches(256, 32, 64, full, torch.float32, reduce)
+    for dtype, hidden, posterior in itertools.product(DTYPES, (16, 32, 64), ("diagonal", "full")):
+        found += mlp_sem_kl_launches(256, 64, hidden, posterior, dtype)
+    for activation in ("silu", "softplus", "leaky_relu"):
+        found += mlp_sem_kl_launches(256, 64, 16, "diagonal", activation=activation)
+    for posterior in ("diagonal", "full"):
+        found += mlp_sem_kl_launches(256, 64, 16, posterior, learns_edges=False)
+        found += mlp_sem_kl_launches(256, 64, 16, posterior, gradients=False)
     launches: dict[str, Launch] = {}
     for launch in found:
         launches.setdefault(launch.key(0), launch)
