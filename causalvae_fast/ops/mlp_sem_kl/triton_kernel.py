@@ -31,12 +31,12 @@ def hidden_tile(hidden: int) -> int:
     return 16 if hidden <= 16 else 32
 
 
-def units_config(hidden: int, dtype: torch.dtype) -> Config:
+def units_config(hidden: int, full: bool, dtype: torch.dtype) -> Config:
     """For the hidden units of N nodes."""
     H = hidden_tile(hidden)
     if dtype == torch.float64:
         return Config({"S": 32, "N": 32 // H, "H": H, "C": 16}, 4)
-    return Config({"S": 32, "N": 64 // H, "H": H, "C": 16}, 8)
+    return Config({"S": 32, "N": 64 // H, "H": H, "C": 16}, 4 if full else 8)
 
 
 def rows_config(hidden: int, dtype: torch.dtype) -> Config:
@@ -44,7 +44,7 @@ def rows_config(hidden: int, dtype: torch.dtype) -> Config:
     H = hidden_tile(hidden)
     if dtype == torch.float64:
         return Config({"S": 32, "H": H, "C": 16}, 4)
-    return Config({"S": 64, "H": H, "C": 512 // H}, 4)
+    return Config({"S": 64, "H": H, "C": 512 // H}, 4 if hidden <= H else 8)
 
 
 def hidden_config(hidden: int, dtype: torch.dtype) -> Config:
@@ -61,7 +61,7 @@ def columns_config(hidden: int, dtype: torch.dtype) -> Config:
 def weights_config(hidden: int, full: bool, dtype: torch.dtype) -> Config:
     """For the gradients of some weights of a node, products over samples."""
     tiles = {"S": 32, "H": hidden_tile(hidden), "C": 32 if dtype == torch.float32 else 16}
-    return Config(tiles, 8 if full and dtype == torch.float32 else 4)
+    return Config(tiles, 8 if dtype == torch.float32 and (full or hidden > tiles["H"]) else 4)
 
 
 def edges_config() -> Config:
@@ -137,7 +137,8 @@ class _Call:
         self.activation = activation
         self.single = self.hidden <= units
         self.dot = dot_precision(self.dtype)
-        self.units, self.rows = units_config(self.hidden, self.dtype), rows_config(self.hidden, self.dtype)
+        self.units = units_config(self.hidden, self.full, self.dtype)
+        self.rows = rows_config(self.hidden, self.dtype)
         self.columns, self.products = (
             columns_config(self.hidden, self.dtype),
             weights_config(self.hidden, self.full, self.dtype),
