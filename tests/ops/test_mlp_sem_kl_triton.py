@@ -53,6 +53,8 @@ def check(
     expected = truth(activation, inputs, upstream)
     value, found = kernel(activation, inputs, posterior, upstream=upstream, wanted=wanted)
     assert [g is not None for g in found] == list(wanted)
+    memory = [g.untyped_storage().data_ptr() for g in found if g is not None and g.numel() > 0]
+    assert len(set(memory)) == len(memory), "gradients share memory, which torch.library forbids"
     assert {value.dtype} | {g.dtype for g in found if g is not None} == {dtype}
     assert expected.value_error(value) <= RELATIVE[dtype]
     for name, error in expected.gradient_errors(found, posterior).items():

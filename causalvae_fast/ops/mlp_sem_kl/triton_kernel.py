@@ -183,7 +183,7 @@ class _Call:
             of_units, of_nodes = sums[: 2 * d * hidden].view(2, d, hidden), sums[2 * d * hidden :].view(2, d)
             named = {W_OUT: of_units[0], B_IN: of_units[1], B_OUT: of_nodes[0], LOG_SIGMA: of_nodes[1]}
             for k, gradient in named.items():
-                found[k] = gradient if self.wanted[k] else None
+                found[k] = gradient.clone() if self.wanted[k] else None  # an op's outputs may share no memory
         if self.wants_weights:
             create = torch.empty_like if self.weights is not None else torch.zeros_like
             grad_w_in = create(self.w_in) if self.wanted[W_IN] else None
