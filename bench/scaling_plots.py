@@ -81,5 +81,5 @@ def _figure(rows: list[Row], column: str, label: str, title: str) -> plt.Figure:
     figure.legend(
         [handles[name] for name in ordered], ordered, loc="outside right upper", fontsize=8, frameon=False
     )
-    figure.suptitle(title, fontsize=10, x=0.02, horizontalalignment="left")
+    figure.suptitle(title, fontsize=9, x=0.02, horizontalalignment="left")
     return figure
