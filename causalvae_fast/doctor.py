@@ -63,7 +63,7 @@ def _cuda_module() -> dict[str, Any]:
     try:
         module = _native.load("_cuda")
     except _native.NotBuiltError as error:
-        return {"available": False, "detail": f"{_build_decision()}; {error}"}
+        return {"available": False, "detail": f"{_native.cuda_decision()}; {error}"}
     versions = {"runtime": module.runtime_version(), "driver": module.driver_version()}
     if versions["driver"] == 0:
         return {"available": False, "detail": "built, but there is no NVIDIA driver here", **versions}
@@ -72,14 +72,6 @@ def _cuda_module() -> dict[str, Any]:
     except RuntimeError as error:
         return {"available": False, "detail": f"no usable device: {error}", **versions}
     return {"available": bool(devices), "devices": devices, **versions}
-
-
-def _build_decision() -> str:
-    """What the build decided about CUDA."""
-    try:
-        return str(_native.cpu().build_info()["cuda"])
-    except _native.NotBuiltError:
-        return "not built"
 
 
 def _parity() -> dict[str, Any]:

@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import torch
 
-from causalvae_fast.ops import _native, _triton
+from causalvae_fast.ops import _cuda, _native, _triton
 
 VARIABLE = "CAUSALVAE_FAST_BACKEND"
 _SOURCE = f"the variable {VARIABLE}"
+_NOT_AVAILABLE = (_native.NotBuiltError, _cuda.NotUsableError, _triton.NotUsableError)
 _OPS: dict[str, tuple[str, ...]] = {}  # the backends that serve each op
 
 
@@ -51,8 +52,8 @@ def register(op: str, backends: Iterable[str]) -> None:
 def backends() -> dict[str, dict[str, BackendStatus]]:
     """Which backend can serve which op on this machine, and why another cannot: op -> backend -> status.
 
-    Without a choice of the caller, tensors on the CPU are served by "cpu", those on a CUDA device by "triton"
-    where an op has it, all others by "reference".
+    Without a choice of the caller, tensors on the CPU are served by "cpu", those on a CUDA device by "triton" or
+    "cuda", whichever an op has, all others by "reference".
     """
     return {op: {name: _status(name) for name in names} for op, names in _OPS.items()}
 
@@ -83,7 +84,7 @@ def choose_backend(op: str, requested: str | None, device_type: str) -> str:
     Raises:
         ValueError: if the backend is unknown, does not serve the op, or does not take tensors of the device.
         NotBuiltError: if it was asked for and was not built.
-        NotUsableError: if it was asked for, and needs Triton or a GPU that is not there.
+        NotUsableError: if it was asked for, and needs Triton, a driver or a GPU that is not there.
     """
     source, name = "backend", requested
     if name is None:
@@ -123,7 +124,7 @@ def _default(op: str, device_type: str) -> str:
         if _BACKENDS[name].device == device_type:
             try:
                 _BACKENDS[name].check(device_type)
-            except (_native.NotBuiltError, _triton.NotUsableError) as error:
+            except _NOT_AVAILABLE as error:
                 _warn_once(str(error))
             else:
                 return name
@@ -138,7 +139,7 @@ def _warn_once(detail: str) -> None:
 def _status(name: str) -> BackendStatus:
     try:
         _BACKENDS[name].check(None)
-    except (_native.NotBuiltError, _triton.NotUsableError) as error:
+    except _NOT_AVAILABLE as error:
         return BackendStatus(False, str(error))
     return BackendStatus(True, _BACKENDS[name].detail())
 
@@ -155,4 +156,5 @@ _BACKENDS = {
         "cpu", _check_cpu, lambda: f"compiled kernels for {_native.cpu().isas()[-1]}, for tensors on the CPU"
     ),
     "triton": _Backend("cuda", _triton.check, _triton.detail),
+    "cuda": _Backend("cuda", _cuda.check, _cuda.detail),
 }

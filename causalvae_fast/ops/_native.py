@@ -51,6 +51,14 @@ def _find() -> ModuleType:
     return _found
 
 
+def cuda_decision() -> str:
+    """What the build decided about CUDA."""
+    try:
+        return str(cpu().build_info()["cuda"])
+    except NotBuiltError:
+        return "not built"
+
+
 def signature(arguments: tuple[object, ...]) -> bytes | None:
     """Dtypes and shapes of tensors, strings, and which are None: equal bytes for calls alike in these.
 

@@ -33,17 +33,21 @@ inline Isa isa_named(std::string_view name) {
   throw std::invalid_argument("isa must be baseline, avx2 or avx512, got '" + std::string(name) + "'");
 }
 
-// An argument as C++ has it: a Tensor, bool, int, double or string_view.
+// An argument as C++ has it: a Tensor or CudaTensor, bool, int, int64_t, double or string_view.
 template <class T>
 T argument(PyObject* object) {
-  if constexpr (std::is_same_v<T, Tensor>) {
-    return Tensor(object);
+  if constexpr (std::is_base_of_v<Tensor, T>) {
+    return T(object);
   } else if constexpr (std::is_same_v<T, bool>) {
     return object == Py_True;
   } else if constexpr (std::is_same_v<T, int>) {
     const long value = PyLong_AsLong(object);
     if (value == -1 && PyErr_Occurred()) throw pybind11::error_already_set();
     return static_cast<int>(value);
+  } else if constexpr (std::is_same_v<T, int64_t>) {
+    const int64_t value = PyLong_AsLongLong(object);
+    if (value == -1 && PyErr_Occurred()) throw pybind11::error_already_set();
+    return value;
   } else if constexpr (std::is_same_v<T, double>) {
     const double value = PyFloat_AsDouble(object);
     if (value == -1 && PyErr_Occurred()) throw pybind11::error_already_set();

@@ -1,4 +1,4 @@
-// The CUDA module. It reports what the runtime sees; no op has a CUDA kernel.
+// The CUDA module: what the runtime sees, and kernels for tensors on CUDA devices. It does not link torch.
 
 #include <cuda_runtime_api.h>
 #include <pybind11/pybind11.h>
@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "bindings/cuda_arguments.h"
 
 namespace {
 
@@ -42,7 +44,9 @@ std::vector<std::string> devices() {
 }  // namespace
 
 PYBIND11_MODULE(_cuda, module) {
-  module.doc() = "CUDA module of causalvae_fast.";
+  module.doc() = "Compiled kernels of causalvae_fast for CUDA devices. Call them through causalvae_fast.ops.";
+  cvf::bindings::bind_ancestral_sample_cuda(module);
+  cvf::bindings::bind_propagate_cuda(module);
   module.def("runtime_version", &runtime_version, "CUDA runtime that was linked, as 1000 * major + 10 * minor.");
   module.def("driver_version", &driver_version, "Newest CUDA that the driver supports; 0 without a driver.");
   module.def("devices", &devices, "Names of the devices. RuntimeError, with the cause, if they cannot be used.");

@@ -10,6 +10,7 @@ namespace cvf::bindings::dlpack {
 
 inline constexpr uint32_t kMajorVersion = 1;
 inline constexpr int32_t kCpu = 1;
+inline constexpr int32_t kCuda = 2;
 
 struct Device {
   int32_t type;

@@ -87,10 +87,13 @@ PyObject* new_tensor(dlpack::DataType dtype, std::span<const int64_t> shape) {
   return static_cast<PyObject*>(object);
 }
 
-dlpack::Tensor view_of(PyObject* object) {
+dlpack::Tensor view_of(PyObject* object, int32_t device_type = dlpack::kCpu) {
   dlpack::Tensor view;
   if (torch().api->view(object, &view) != 0) throw py::error_already_set();
-  if (view.device.type != dlpack::kCpu) throw std::invalid_argument("kernels take tensors on the CPU");
+  if (view.device.type != device_type) {
+    throw std::invalid_argument(device_type == dlpack::kCpu ? "kernels take tensors on the CPU"
+                                                            : "kernels take tensors on a CUDA device");
+  }
   view.data = static_cast<char*>(view.data) + view.byte_offset;
   return view;
 }
@@ -156,12 +159,12 @@ bool write_argument(Writer& out, PyObject* argument) {
 
 void find_torch() { torch(); }
 
-Tensor::Tensor(PyObject* object) {
+Tensor::Tensor(PyObject* object, int32_t device_type) : device_type_(device_type) {
   if (object == Py_None) return;
   if (!PyObject_TypeCheck(object, reinterpret_cast<PyTypeObject*>(torch().tensor.ptr())))
     throw py::type_error("kernels take tensors");
   object_ = object;
-  view_ = view_of(object);
+  view_ = view_of(object, device_type_);
 }
 
 bool Tensor::has_no_gaps(int event_dims) const {
@@ -184,7 +187,7 @@ bool Tensor::is_readable(int event_dims) const {
 void Tensor::copy() {
   const py::object values = py::reinterpret_borrow<py::object>(object_).attr("resolve_neg")();
   copy_ = values.attr("clone")().attr("contiguous")();
-  view_ = view_of(copy_.ptr());
+  view_ = view_of(copy_.ptr(), device_type_);
 }
 
 PyObject* signature(PyObject* const* arguments, Py_ssize_t count) {

@@ -16,12 +16,13 @@ namespace cvf::bindings {
 // Looks up what is needed of PyTorch, when the module is imported. Throws if this PyTorch does not offer it.
 void find_torch();
 
-// An argument: a tensor on the CPU, or none. Valid as long as the Python object is.
+// An argument: a tensor, or none. Valid as long as the Python object is.
 class Tensor {
  public:
-  explicit Tensor(PyObject* object);  // a tensor or None
+  explicit Tensor(PyObject* object, int32_t device_type = dlpack::kCpu);  // a tensor on such a device, or None
 
   explicit operator bool() const { return object_ != nullptr; }
+  PyObject* object() const { return object_; }
   int dims() const { return view_.dims; }
   int64_t size(int dim) const { return view_.shape[dim]; }
 
@@ -71,8 +72,15 @@ class Tensor {
   void copy();
 
   PyObject* object_ = nullptr;
+  int32_t device_type_ = dlpack::kCpu;
   pybind11::object copy_;
   dlpack::Tensor view_{};
+};
+
+// An argument on a CUDA device.
+class CudaTensor : public Tensor {
+ public:
+  explicit CudaTensor(PyObject* object) : Tensor(object, dlpack::kCuda) {}
 };
 
 // Of tensors, strings, bools and None: dtypes, shapes, and which are what, as bytes, equal for calls alike in these.

@@ -12,8 +12,8 @@ struct Batched {
   const T* data = nullptr;
   int64_t stride = 0;
 
-  const T* operator[](int64_t sample) const { return data + sample * stride; }
-  explicit operator bool() const { return data != nullptr; }
+  constexpr const T* operator[](int64_t sample) const { return data + sample * stride; }
+  constexpr explicit operator bool() const { return data != nullptr; }
 
   // The end of the last row of a batch, for rows of `length` elements.
   const T* end(int64_t batch, int64_t length) const { return data + (batch - 1) * stride + length; }

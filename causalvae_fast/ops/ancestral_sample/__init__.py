@@ -53,7 +53,7 @@ def ancestral_sample(
         offset: (d,), zero by default.
         do_mask: which equations are replaced, bool, (d,) for all samples or (N, d); none by default.
         do_values: the values that replace them, (d,) for all samples or (N, d). Those of other nodes are ignored.
-        backend: "reference" or "cpu"; see `causalvae_fast.backends`.
+        backend: "reference", "cpu" or "cuda"; see `causalvae_fast.backends`.
 
     Returns:
         z (N, d), of the dtype of the inputs (float32 or float64).
@@ -144,7 +144,7 @@ def mlp_ancestral_sample(
         activation: "tanh", "silu", "softplus", or "leaky_relu" with slope 0.01.
         do_mask: which equations are replaced, bool, (d,) for all samples or (N, d); none by default.
         do_values: the values that replace them, (d,) for all samples or (N, d). Those of other nodes are ignored.
-        backend: "reference" or "cpu"; see `causalvae_fast.backends`.
+        backend: "reference", "cpu" or "cuda"; see `causalvae_fast.backends`.
 
     Returns:
         z (N, d), of the dtype of the inputs (float32 or float64).

@@ -14,6 +14,14 @@ from causalvae_fast.ops.ancestral_sample.cpu import (
     quadratic_backward_cpu,
     quadratic_cpu,
 )
+from causalvae_fast.ops.ancestral_sample.cuda import (
+    linear_backward_cuda,
+    linear_cuda,
+    mlp_backward_cuda,
+    mlp_cuda,
+    quadratic_backward_cuda,
+    quadratic_cuda,
+)
 from causalvae_fast.ops.ancestral_sample.mlp_cpu import mlp_backward_cpu, mlp_cpu
 from causalvae_fast.ops.ancestral_sample.reference import (
     linear_reference,
@@ -30,7 +38,10 @@ linear_op = FusedOp(
     "ancestral_sample_linear",
     reference=linear_reference,
     fake=_fake,
-    kernels={"cpu": Kernels(linear_cpu, linear_backward_cpu)},
+    kernels={
+        "cpu": Kernels(linear_cpu, linear_backward_cpu),
+        "cuda": Kernels(linear_cuda, linear_backward_cuda),
+    },
     keeps_outputs=True,
     public="ancestral_sample",
 )
@@ -39,7 +50,10 @@ quadratic_op = FusedOp(
     "ancestral_sample_quadratic",
     reference=quadratic_reference,
     fake=_fake,
-    kernels={"cpu": Kernels(quadratic_cpu, quadratic_backward_cpu)},
+    kernels={
+        "cpu": Kernels(quadratic_cpu, quadratic_backward_cpu),
+        "cuda": Kernels(quadratic_cuda, quadratic_backward_cuda),
+    },
     keeps_outputs=True,
     public="ancestral_sample",
 )
@@ -49,7 +63,10 @@ mlp_ops = {
         f"mlp_ancestral_sample_{activation}",
         reference=mlp_reference(activation),
         fake=_fake,
-        kernels={"cpu": Kernels(partial(mlp_cpu, activation), partial(mlp_backward_cpu, activation))},
+        kernels={
+            "cpu": Kernels(partial(mlp_cpu, activation), partial(mlp_backward_cpu, activation)),
+            "cuda": Kernels(partial(mlp_cuda, activation), partial(mlp_backward_cuda, activation)),
+        },
         keeps_outputs=True,
         public="mlp_ancestral_sample",
     )

@@ -32,7 +32,7 @@ def propagate(
         jac: A, (B, d, d) or (d, d) for the whole batch, (child, parent). Only what is below the diagonal is used.
         offset: b, (B, d) or (d,) for the whole batch.
         log_sigma: logarithm of the noise's standard deviations, (d,).
-        backend: "reference" or "cpu"; see `causalvae_fast.backends`.
+        backend: "reference", "cpu" or "cuda"; see `causalvae_fast.backends`.
 
     Returns:
         loc (B, d) and scale_tril (B, d, d), lower triangular with a positive diagonal and zeros above it, as

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from causalvae_fast.ops._fused import FusedOp, Kernels
 from causalvae_fast.ops.propagate.cpu import propagate_backward_cpu, propagate_cpu
+from causalvae_fast.ops.propagate.cuda import propagate_backward_cuda, propagate_cuda
 from causalvae_fast.ops.propagate.reference import propagate_reference
 
 
@@ -19,7 +20,10 @@ propagate_op = FusedOp(
     "propagate",
     reference=propagate_reference,
     fake=_fake,
-    kernels={"cpu": Kernels(propagate_cpu, propagate_backward_cpu)},
+    kernels={
+        "cpu": Kernels(propagate_cpu, propagate_backward_cpu),
+        "cuda": Kernels(propagate_cuda, propagate_backward_cuda),
+    },
     outputs=2,
     keeps_outputs=True,
 )

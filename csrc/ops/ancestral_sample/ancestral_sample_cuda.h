@@ -1,0 +1,37 @@
+// The kernels of ancestral sampling for CUDA devices. Addresses are those of the device; scratch has as many elements
+// as the function of that name says, and no value.
+#pragma once
+
+#include "common/cuda/place.h"
+#include "ops/ancestral_sample/ancestral_sample.h"
+#include "ops/ancestral_sample/mlp.h"
+
+namespace cvf::ancestral_sample::cuda {
+
+using cvf::cuda::Place;
+
+template <class T>
+void forward(const Forward<T>& arguments, const Place& place);
+
+template <class T>
+int64_t backward_scratch(const Backward<T>& arguments);
+template <class T>
+void backward(const Backward<T>& arguments, T* scratch, const Place& place);
+
+}  // namespace cvf::ancestral_sample::cuda
+
+namespace cvf::ancestral_sample::mlp::cuda {
+
+using cvf::cuda::Place;
+
+template <class T>
+int64_t forward_scratch(const Forward<T>& arguments);
+template <class T>
+void forward(const Forward<T>& arguments, T* scratch, const Place& place);
+
+template <class T>
+int64_t backward_scratch(const Backward<T>& arguments);
+template <class T>
+void backward(const Backward<T>& arguments, T* scratch, const Place& place);
+
+}  // namespace cvf::ancestral_sample::mlp::cuda
