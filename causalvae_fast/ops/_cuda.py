@@ -67,7 +67,7 @@ def module() -> Any:
 
 
 def place(tensor: Tensor) -> tuple[int, int]:
-    """Where a kernel for a tensor runs: the index of its device, and the handle of that device's current stream."""
+    """Where a kernel for a tensor runs: the index of its device, and the handle of the current stream there."""
     index = tensor.get_device()
     return index, torch.cuda.current_stream(index).cuda_stream
 

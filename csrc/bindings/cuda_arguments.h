@@ -32,5 +32,6 @@ class Scratch {
 // Each op adds its functions to the module: csrc/bindings/ops/<op>_cuda.cpp.
 void bind_ancestral_sample_cuda(pybind11::module_& module);
 void bind_propagate_cuda(pybind11::module_& module);
+void bind_gaussian_kl_cuda(pybind11::module_& module);
 
 }  // namespace cvf::bindings

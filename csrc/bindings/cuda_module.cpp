@@ -47,6 +47,7 @@ PYBIND11_MODULE(_cuda, module) {
   module.doc() = "Compiled kernels of causalvae_fast for CUDA devices. Call them through causalvae_fast.ops.";
   cvf::bindings::bind_ancestral_sample_cuda(module);
   cvf::bindings::bind_propagate_cuda(module);
+  cvf::bindings::bind_gaussian_kl_cuda(module);
   module.def("runtime_version", &runtime_version, "CUDA runtime that was linked, as 1000 * major + 10 * minor.");
   module.def("driver_version", &driver_version, "Newest CUDA that the driver supports; 0 without a driver.");
   module.def("devices", &devices, "Names of the devices. RuntimeError, with the cause, if they cannot be used.");

@@ -190,7 +190,7 @@ void test_type(std::mt19937& random) {
   for (const int64_t d : {1, 2, 3, 5, 16, 17, 33, 65}) {
     for (const int64_t batch : {0, 1, 17}) {
       for (const int flags : {0, 1, 2, 3}) {
-        if (flags == 3 && batch != 1) continue;  // nothing has a batch
+        if (flags == 3 && batch != 1) continue;             // nothing has a batch
         if (d > 33 && batch == 17 && flags == 2) continue;  // as with flags 0, but for a sum
         test_shape<T>({batch, d, (flags & 1) != 0, (flags & 2) != 0}, random);
       }

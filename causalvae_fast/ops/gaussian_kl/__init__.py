@@ -52,7 +52,7 @@ def gaussian_kl(
         covariance_matrix_p: L_p L_p^T, (B, d, d) or (d, d), instead.
         validate_args: check that the diagonals of factors are positive and covariance matrices positive definite,
             which reads the former, and factorises the latter, once more.
-        backend: "reference" or "cpu"; see `causalvae_fast.backends`.
+        backend: "reference", "cpu" or "cuda"; see `causalvae_fast.backends`.
 
     Returns:
         (B,), in nats, of the dtype of the inputs (float32 or float64).

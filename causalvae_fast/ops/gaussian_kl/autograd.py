@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from causalvae_fast.ops._fused import FusedOp, Kernels
 from causalvae_fast.ops._outputs import Gradients, Tensors
 from causalvae_fast.ops.gaussian_kl.cpu import gaussian_kl_cpu
+from causalvae_fast.ops.gaussian_kl.cuda import gaussian_kl_cuda
 from causalvae_fast.ops.gaussian_kl.reference import cholesky, gaussian_kl_of_factors
 
 GIVEN = ("scale_tril", "covariance_matrix")
@@ -18,6 +19,16 @@ GIVEN = ("scale_tril", "covariance_matrix")
 
 def _fake(loc_q: Tensor, loc_p: Tensor, matrix_q: Tensor, matrix_p: Tensor) -> tuple[Tensor]:
     return (loc_q.new_empty(loc_q.shape[0]),)
+
+
+def _kernels(kernel: Callable[..., tuple[Tensor, Gradients]]) -> Kernels:
+    def forward(*inputs: Tensor) -> tuple[Tensor]:
+        return (kernel(*inputs)[0],)
+
+    def backward(upstreams: Tensors, inputs: Tensors, outputs: Tensors, wanted: Sequence[bool]) -> Gradients:
+        return kernel(*inputs, upstream=upstreams[0], wanted=wanted)[1]
+
+    return Kernels(forward, backward)
 
 
 def _op(given_q: str, given_p: str) -> FusedOp:
@@ -28,19 +39,16 @@ def _op(given_q: str, given_p: str) -> FusedOp:
         L_p = cholesky(matrix_p) if covariance_p else matrix_p
         return gaussian_kl_of_factors(loc_q, loc_p, L_q, L_p)
 
-    kernel = partial(gaussian_kl_cpu, covariance_q=covariance_q, covariance_p=covariance_p)
-
-    def forward(*inputs: Tensor) -> tuple[Tensor]:
-        return (kernel(*inputs)[0],)
-
-    def backward(upstreams: Tensors, inputs: Tensors, outputs: Tensors, wanted: Sequence[bool]) -> Gradients:
-        return kernel(*inputs, upstream=upstreams[0], wanted=wanted)[1]
-
+    given = {"covariance_q": covariance_q, "covariance_p": covariance_p}
+    kernels = {
+        "cpu": _kernels(partial(gaussian_kl_cpu, **given)),
+        "cuda": _kernels(partial(gaussian_kl_cuda, **given)),
+    }
     return FusedOp(
         f"gaussian_kl_{given_q}_{given_p}",
         reference=reference,
         fake=_fake,
-        kernels={"cpu": Kernels(forward, backward)},
+        kernels=kernels,
         public="gaussian_kl",
     )
 
