@@ -10,10 +10,10 @@ RUN ?= runs/sprites
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 BENCH_THREADS ?= 1 2
-CPP := $(wildcard csrc/*/*.h csrc/*/*.cpp csrc/ops/*/*.h csrc/ops/*/*.cpp tests/csrc/*.h tests/csrc/*.cpp bench/*.cpp)
+CPP := $(wildcard csrc/*/*.h csrc/*/*.cpp csrc/*/*/*.h csrc/*/*/*.cpp csrc/*/*/*.cuh csrc/*/*/*.cu tests/csrc/*.h tests/csrc/*.cpp bench/*.cpp)
 PY := causalvae_fast tests bench examples setup.py
 
-.PHONY: env build test lint types test-cpp test-python demo bench scaling format clean
+.PHONY: env build test lint types test-cpp test-python demo bench gpu scaling format clean
 
 env: $(VENV)/.installed
 
@@ -65,6 +65,10 @@ bench: build $(VENV)/.installed-bench
 	status=0; for threads in $(BENCH_THREADS); do \
 	  $(BIN)/python -m pytest bench -q --bench-threads $$threads --benchmark-columns=median,iqr,rounds $(BENCH_ARGS) || status=$$?; \
 	done; $(BIN)/python bench/report.py --readme README.md && exit $$status
+
+# On a machine with a CUDA device, in its own environment, without a network.
+gpu:
+	PYTHON=$(PYTHON) bench/gpu.sh
 
 # Ten to fifteen minutes; goes on where it was interrupted.
 scaling: build $(VENV)/.installed-bench

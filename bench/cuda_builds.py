@@ -20,7 +20,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BASELINE = ROOT / "bench" / "results" / "cuda_builds.json"
 ARCHITECTURES = (80, 90)
-FLAGS = ("-std=c++20", "-O3", "-DNDEBUG", "--expt-relaxed-constexpr", "-Xptxas", "-v")  # as CMakeLists.txt has them
+FLAGS = (
+    "-std=c++20",
+    "-O3",
+    "-DNDEBUG",
+    "--expt-relaxed-constexpr",
+    "-Xptxas",
+    "-v",
+)  # as CMakeLists.txt has them
 
 Resources = dict[str, int]
 
@@ -62,8 +69,8 @@ def compile_source(source: Path, arch: int) -> dict[str, Resources]:
 
 
 def parse(log: str) -> dict[str, Resources]:
-    """The resources of each kernel in what `ptxas -v` says: registers of a thread, bytes of static shared memory of a
-    block, bytes that spill.
+    """What each kernel takes, from the words of `ptxas -v`: registers of a thread, static shared memory of
+    a block, stack and spills in bytes.
     """
     pattern = (
         r"Compiling entry function '(\S+)'.*?"

@@ -54,7 +54,7 @@ def test_no_other_tree_has_an_op_that_the_package_lacks() -> None:
     assert {path.stem.removeprefix("bench_") for path in (ROOT / "bench").glob("bench_*.py")} <= ops() | whole
 
 
-@pytest.mark.parametrize("path", sources(".py", ".h", ".cpp", ".cu"), ids=name)
+@pytest.mark.parametrize("path", sources(".py", ".h", ".cpp", ".cu", ".cuh"), ids=name)
 def test_files_are_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= MOST_LINES
 
@@ -91,10 +91,12 @@ def test_nothing_imports_what_is_above_it(path: Path) -> None:
 
 
 def test_only_the_bindings_know_pybind11() -> None:
-    knowing = {name(p.parent) for p in sources(".h", ".cpp", ".cu", ".in") if "pybind11" in p.read_text()}
+    knowing = {name(p.parent) for p in sources(".h", ".cpp", ".cu", ".cuh", ".in") if "pybind11" in p.read_text()}
     assert knowing == {"csrc/bindings", "csrc/bindings/ops"}
 
 
 def test_the_core_knows_no_torch() -> None:
     includes = ("#include <torch", "#include <ATen", "#include <c10")
-    assert [name(p) for p in sources(".h", ".cpp", ".cu") if any(i in p.read_text() for i in includes)] == []
+    assert [
+        name(p) for p in sources(".h", ".cpp", ".cu", ".cuh") if any(i in p.read_text() for i in includes)
+    ] == []

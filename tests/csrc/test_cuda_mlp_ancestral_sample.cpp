@@ -123,7 +123,7 @@ template <class T>
 void test_shape(const Shape& s, std::mt19937& random) {
   const Tensors<T> t = random_tensors<T>(s, random);
   bool same = false;
-  const Results<T> results = cvf::test::in_both_orders([&] { return run(s, t); }, same);
+  const Results<T> results = cvf::test::in_both_orders<T>([&] { return run(s, t); }, same);
   CHECK(same);
   const Results<double> truth = expected(s, t);
   CHECK(cvf::test::are_close(results.z, truth.z, 200));

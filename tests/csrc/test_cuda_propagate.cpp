@@ -107,7 +107,7 @@ template <class T>
 void test_shape(const Shape& s, std::mt19937& random) {
   const Tensors<T> t = random_tensors<T>(s, random);
   bool same = false;
-  Results<T> results = cvf::test::in_both_orders([&] { return run(s, t); }, same);
+  Results<T> results = cvf::test::in_both_orders<T>([&] { return run(s, t); }, same);
   CHECK(same);
   const Results<double> truth = expected(s, t);
   CHECK(cvf::test::are_close(results.loc, truth.loc, 100));
@@ -115,6 +115,7 @@ void test_shape(const Shape& s, std::mt19937& random) {
   CHECK(cvf::test::are_close(results.jac, truth.jac, 100));
   CHECK(cvf::test::are_close(results.offset, truth.offset, 100));
   CHECK(cvf::test::are_close(results.log_sigma, truth.log_sigma, 100));
+  if (s.d > 5 && s.d != 33) return;
   // Each gradient alone is the same.
   const Results<T> kept = results;
   for (int wanted = 0; wanted < 3; ++wanted) {
@@ -191,8 +192,8 @@ void test_type(std::mt19937& random) {
     for (const int64_t batch : {0, 1, 17}) {
       for (const int flags : {0, 1, 2, 3}) {
         if (flags == 3 && batch != 1) continue;             // nothing has a batch
-        if (d > 33 && batch == 17 && flags == 2) continue;  // as with flags 0, but for a sum
-        test_shape<T>({batch, d, (flags & 1) != 0, (flags & 2) != 0}, random);
+        if (d > 17 && batch == 17 && flags == 2) continue;  // as with flags 0, but for a sum
+        test_shape<T>({d > 33 && batch == 17 && flags == 0 ? 3 : batch, d, (flags & 1) != 0, (flags & 2) != 0}, random);
       }
     }
   }

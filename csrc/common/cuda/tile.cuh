@@ -23,6 +23,18 @@ __device__ inline int lane() { return static_cast<int>(threadIdx.x % kTile); }
 __device__ inline int warp() { return static_cast<int>(threadIdx.x / kTile); }
 __device__ inline int warps() { return static_cast<int>(blockDim.x / kTile); }
 
+// What another lane has.
+template <class T>
+__device__ Columns<T> columns_of(const Columns<T>& mine, int source) {
+#ifdef __CUDACC__
+  Columns<T> found;
+  for (int c = 0; c < kColumns; ++c) found.at[c] = __shfl_sync(kAllLanes, mine.at[c], source);
+  return found;
+#else
+  return __shfl_sync(kAllLanes, mine, source);  // all at once: each takes a barrier of fibers
+#endif
+}
+
 template <class T>
 __device__ T warp_sum(T value) {
   for (int step = kTile / 2; step > 0; step /= 2) value += __shfl_xor_sync(kAllLanes, value, step);
@@ -64,9 +76,9 @@ __device__ void substitute(const T* tile, int rows, Columns<T>& x) {
     const int k = kTransposed ? rows - 1 - step : step;
     const bool later = kTransposed ? lane() < k : lane() > k;
     const T a = later ? (kTransposed ? tile[k * kPitch + lane()] : tile[lane() * kPitch + k]) : T(0);
+    const Columns<T> known = columns_of(x, k);
     for (int c = 0; c < kColumns; ++c) {
-      const T known = __shfl_sync(kAllLanes, x.at[c], k);
-      if (later) x.at[c] += a * known;
+      if (later) x.at[c] += a * known.at[c];
     }
   }
 }

@@ -78,9 +78,9 @@ __global__ void shared_forward(Forward<T> args) {
       const bool later = lane() > k;
       const T a = later ? tile[lane() * kPitch + k] : T(0);
       const T q = kQuadratic && later ? squares[lane() * kPitch + k] : T(0);
+      const Columns<T> known = columns_of(sum, k);
       for (int c = 0; c < kColumns; ++c) {
-        const T known = __shfl_sync(kAllLanes, sum.at[c], k);
-        if (later && own[c]) sum.at[c] += (kQuadratic ? a + q * known : a) * known;
+        if (later && own[c]) sum.at[c] += (kQuadratic ? a + q * known.at[c] : a) * known.at[c];
       }
     }
     for (int c = 0; c < kColumns; ++c) {
@@ -132,11 +132,12 @@ __global__ void shared_backward(Backward<T> args, T* lambda, T* values) {
       const bool earlier = lane() < k;
       const T a = earlier ? tile[k * kPitch + lane()] : T(0);
       const T q = kQuadratic && earlier ? squares[k * kPitch + lane()] : T(0);
-      for (int c = 0; c < kColumns; ++c) {
-        const T known = __shfl_sync(kAllLanes, own[c] ? adjoint(c) : T(0), k);
-        if (!earlier) continue;
-        linear.at[c] += a * known;
-        if (kQuadratic) quadratic.at[c] += q * known;
+      Columns<T> known;
+      for (int c = 0; c < kColumns; ++c) known.at[c] = own[c] ? adjoint(c) : T(0);
+      known = columns_of(known, k);
+      for (int c = 0; c < kColumns && earlier; ++c) {
+        linear.at[c] += a * known.at[c];
+        if (kQuadratic) quadratic.at[c] += q * known.at[c];
       }
     }
     for (int c = 0; c < kColumns; ++c) {

@@ -69,10 +69,10 @@ __device__ void solve_tile(const T* tile, int rows, Columns<T>& x) {
     const int k = kTransposed ? rows - 1 - step : step;
     const bool later = kTransposed ? lane() < k : lane() > k;
     const T a = later ? (kTransposed ? tile[k * kPitch + lane()] : tile[lane() * kPitch + k]) : T(0);
+    for (int c = 0; c < kColumns; ++c) x.at[c] = lane() == k ? x.at[c] * inverse : x.at[c];
+    const Columns<T> known = columns_of(x, k);
     for (int c = 0; c < kColumns; ++c) {
-      if (lane() == k) x.at[c] *= inverse;
-      const T known = __shfl_sync(kAllLanes, x.at[c], k);
-      if (later) x.at[c] -= a * known;
+      if (later) x.at[c] -= a * known.at[c];
     }
   }
 }

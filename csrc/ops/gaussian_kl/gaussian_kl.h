@@ -37,7 +37,7 @@ struct Arguments {
   T* grad_matrix_q = nullptr;  // (B, d, d): lower triangular of a factor, symmetric of a covariance matrix
   T* grad_matrix_p = nullptr;  // like matrix_p, the same
 
-  bool wants_gradient() const { return grad_loc_q || grad_loc_p || grad_matrix_q || grad_matrix_p; }
+  constexpr bool wants_gradient() const { return grad_loc_q || grad_loc_p || grad_matrix_q || grad_matrix_p; }
 };
 
 // Computes every output that is not null, on at most `threads` threads, with the kernels of one instruction set.
