@@ -115,7 +115,7 @@ void test_shape(const Shape& s, std::mt19937& random) {
   CHECK(cvf::test::are_close(results.jac, truth.jac, 100));
   CHECK(cvf::test::are_close(results.offset, truth.offset, 100));
   CHECK(cvf::test::are_close(results.log_sigma, truth.log_sigma, 100));
-  if (s.d > 5 && s.d != 33) return;
+  if (s.d > 5 && s.batch != 1) return;
   // Each gradient alone is the same.
   const Results<T> kept = results;
   for (int wanted = 0; wanted < 3; ++wanted) {
