@@ -184,16 +184,14 @@ void test_type(std::mt19937& random) {
     for (const int64_t batch : {0, 1, 17}) {
       for (int k = 0; k < 2; ++k, ++flags) {
         const int mixed = d < 17 ? flags : 5 * flags + 3;
-        if (d > 16 && batch == 17 && k > 0) continue;
-        const int64_t count = d > 16 && batch == 17 ? 3 : batch;
+        if (d > 5 && batch == 17 && k > 0) continue;
+        const int64_t count = d > 5 && batch == 17 ? 3 : batch;
         test_shape<T>({count, d, (mixed & 1) != 0, (mixed & 2) != 0, (mixed & 4) != 0, (mixed & 8) != 0}, random);
       }
     }
   }
-  for (const int d : {33, 65}) {  // each way in which the two are given
-    for (int given = 0; given < 4; ++given) {
-      test_shape<T>({2, d, (given & 1) != 0, (given & 2) != 0, given == 1, given > 1}, random);
-    }
+  for (int given = 0; given < 4; ++given) {  // each way in which the two are given
+    test_shape<T>({2, 34, (given & 1) != 0, (given & 2) != 0, given == 1, given > 1}, random);
   }
 }
 

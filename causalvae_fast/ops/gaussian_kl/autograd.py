@@ -39,16 +39,15 @@ def _op(given_q: str, given_p: str) -> FusedOp:
         L_p = cholesky(matrix_p) if covariance_p else matrix_p
         return gaussian_kl_of_factors(loc_q, loc_p, L_q, L_p)
 
-    given = {"covariance_q": covariance_q, "covariance_p": covariance_p}
     kernels = {
-        "cpu": _kernels(partial(gaussian_kl_cpu, **given)),
-        "cuda": _kernels(partial(gaussian_kl_cuda, **given)),
+        "cpu": partial(gaussian_kl_cpu, covariance_q=covariance_q, covariance_p=covariance_p),
+        "cuda": partial(gaussian_kl_cuda, covariance_q=covariance_q, covariance_p=covariance_p),
     }
     return FusedOp(
         f"gaussian_kl_{given_q}_{given_p}",
         reference=reference,
         fake=_fake,
-        kernels=kernels,
+        kernels={name: _kernels(kernel) for name, kernel in kernels.items()},
         public="gaussian_kl",
     )
 

@@ -80,7 +80,7 @@ __device__ void write_square(const Stage<T>& stage, const Matrix<T>& X, int64_t 
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) gaussian_kl_kernel(Arguments<T> args, Memory<T> memory) {
+__global__ void __launch_bounds__(kThreads, 2) gaussian_kl_kernel(Arguments<T> args, Memory<T> memory) {
   const int64_t d = args.d;
   const bool large = d > kMostShared;
   T* const shared = shared_memory<T>();
