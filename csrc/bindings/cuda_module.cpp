@@ -45,6 +45,7 @@ std::vector<std::string> devices() {
 
 PYBIND11_MODULE(_cuda, module) {
   module.doc() = "Compiled kernels of causalvae_fast for CUDA devices. Call them through causalvae_fast.ops.";
+  cvf::bindings::find_torch();
   cvf::bindings::bind_ancestral_sample_cuda(module);
   cvf::bindings::bind_propagate_cuda(module);
   cvf::bindings::bind_gaussian_kl_cuda(module);
