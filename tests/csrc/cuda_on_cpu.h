@@ -33,7 +33,7 @@ namespace cvf::cuda {
 class Block {
  public:
   static constexpr int kLanes = 32, kMostThreads = 1024, kMostSlotBytes = 32;
-  static constexpr size_t kStackBytes = 96 * 1024;
+  static constexpr size_t kStackBytes = 32 * 1024;
 
   enum class Schedule { kForward, kBackward };
   static inline Schedule schedule = Schedule::kForward;

@@ -120,7 +120,7 @@ void test_shape(const Shape& s, std::mt19937& random) {
   CHECK(cvf::test::are_close(results.loc_p, truth.loc_p, 300));
   CHECK(cvf::test::are_close(results.matrix_q, truth.matrix_q, 300));
   CHECK(cvf::test::are_close(results.matrix_p, truth.matrix_p, 300));
-  if (s.d > 5 && s.batch != 1) return;
+  if ((s.d > 5 && s.batch != 1) || s.d > 33) return;
   // Each result alone is the same.
   const Results<T> kept = results;
   for (int wanted = 0; wanted < 5; ++wanted) {
