@@ -22,9 +22,9 @@ class OvalImages(Dataset[dict[str, Tensor]]):
     """N binary images, held as bits (39 MB for all 76,800), and the factors that each was drawn from.
 
     Attributes:
-        bits: uint8 (N, H * W / 8), the pixels of an image row by row, eight in a byte, the first in the highest bit.
-        factors: float32 (N, 4): x and y in the units of the SEM (y = x^2 + n_y; y grows upwards), scale relative to
-            the smallest oval, rotation in radians in [0, pi).
+        bits: uint8 (N, H * W / 8), the pixels of an image row by row, eight in a byte, highest bit first.
+        factors: float32 (N, 4): x and y in the units of the SEM (y = x^2 + n_y; y grows upwards), scale relative
+            to the smallest oval, rotation in radians in [0, pi).
         centers: float32 (N, 2), of the oval in pixels from the top left corner of the image.
     """
 
@@ -58,9 +58,9 @@ def make_ovals() -> OvalImages:
     """All 76,800 images: 6 scales x 40 rotations x 32 horizontal x 10 vertical positions, in this order.
 
     The values of x are the 32 quantiles of N(0, 1) in the middle of equal parts, and those of n_y the 10 of
-    N(0, 0.4^2); y = x^2 + n_y. Scale and rotation depend on nothing. Horizontally the centre moves by 38 pixels and
-    vertically by 23, so that x says more of the image than y does, and with semi-axes of 7 to 12 pixels neighbours
-    overlap: images that share no pixel give no gradient that leads from one to the other. No oval is cut off.
+    N(0, 0.4^2); y = x^2 + n_y. Scale and rotation depend on nothing. Horizontally the centre moves by 38 pixels
+    and vertically by 23, so that x says more of the image than y does, and with semi-axes of 7 to 12 pixels
+    neighbours overlap: images that share no pixel give no gradient from one to the other. No oval is cut off.
     """
     x = _normal_quantiles(COLUMNS)
     y = x.square().unsqueeze(1) + CHILD_NOISE * _normal_quantiles(ROWS)  # (columns, rows)
@@ -83,9 +83,7 @@ def make_ovals() -> OvalImages:
 
     position = torch.stack([x.unsqueeze(1).expand_as(y), y], -1).flatten(0, 1)
     center = torch.stack([column.unsqueeze(1).expand_as(row), row], -1).flatten(0, 1)
-    factors = torch.cat(
-        [position.repeat(len(shapes), 1), shapes.repeat_interleave(COLUMNS * ROWS, 0)], 1
-    )
+    factors = torch.cat([position.repeat(len(shapes), 1), shapes.repeat_interleave(COLUMNS * ROWS, 0)], 1)
     return OvalImages(torch.from_numpy(bits).flatten(0, 1), factors, center.repeat(len(shapes), 1))
 
 

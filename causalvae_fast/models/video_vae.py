@@ -11,6 +11,7 @@ from torch.distributions import Independent, Normal
 from causalvae_fast.graph import GumbelEdges, temporal_mask
 from causalvae_fast.graph.interventions import Do
 from causalvae_fast.mechanisms import LinearMechanism
+from causalvae_fast.models.base import CausalVAE
 from causalvae_fast.prior import SEMPrior
 
 
@@ -75,7 +76,7 @@ class VideoTerms:
         return {name: getattr(self, name) for name in ("reconstruction", "prediction", "kl", "edges")}
 
 
-class VideoVAE(nn.Module):
+class VideoVAE(CausalVAE):
     """A VAE of windows of T frames (20 x 20, RGB by default) over known backgrounds, with k latents a frame.
 
     Latent i of frame t is node t * k + i of the SEM, whose edges point forward in time only. The encoder sees a
@@ -98,8 +99,7 @@ class VideoVAE(nn.Module):
             nn.Linear(c.channels * pixels // 4, c.hidden // 2),
             nn.LeakyReLU(),
         )
-        self.to_loc = nn.Sequential(nn.Linear(c.hidden // 2, c.latents), nn.LeakyReLU(c.negative_slope))
-        self.to_log_scale = nn.Linear(c.hidden // 2, c.latents)
+        self.make_heads(c.hidden // 2, c.latents, c.negative_slope)
         self.encode_background = nn.Sequential(
             nn.Linear(3 * pixels, 64), nn.LeakyReLU(), nn.Linear(64, c.background_code)
         )
@@ -134,7 +134,7 @@ class VideoVAE(nn.Module):
         """
         x = self._images("x", x, dims=(4, 5))
         images = x if x.dim() == 4 else x.flatten(0, 1)
-        loc, scale = self._posterior(images)
+        loc, scale = self.posterior(images.movedim(-1, 1))
         return Independent(Normal(loc.reshape(x.shape[0], -1), scale.reshape(x.shape[0], -1)), 1)
 
     def decode(self, z: Tensor, background: Tensor) -> Tensor:
@@ -203,7 +203,7 @@ class VideoVAE(nn.Module):
         """The terms of the loss for windows (N, T, H, W, 3) and backgrounds (N, H, W, 3), uint8 or float."""
         c = self.config
         frames, background = self._images("frames", frames, (5,)), self._images("background", background, (4,))
-        loc, scale = self._posterior(frames.flatten(0, 1))
+        loc, scale = self.posterior(frames.flatten(0, 1).movedim(-1, 1))
         loc, scale = loc.reshape(frames.shape[0], -1), scale.reshape(frames.shape[0], -1)
         z = loc + scale * torch.randn_like(scale)
         gates = self.prior.sample_edges()
@@ -217,11 +217,6 @@ class VideoVAE(nn.Module):
             edges=self.prior.expected_edges(),
         )
 
-    def _posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """loc and scale (N, k) of images (N, H, W, 3)."""
-        features = self.encoder(images.movedim(-1, 1))
-        return self.to_loc(features), self.to_log_scale(features).clamp(-8, 3).exp()
-
     def _decode(self, z: Tensor, background: Tensor) -> Tensor:
         """(N, T, H, W, 3) from z (N, T, k) and backgrounds (N, H, W, 3)."""
         size = self.config.size
@@ -233,18 +228,6 @@ class VideoVAE(nn.Module):
 
     def _images(self, name: str, x: Tensor, dims: tuple[int, ...]) -> Tensor:
         """x as floats in [0, 1], if it has one of the numbers of dimensions and the size of a frame."""
-        size = self.config.size
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
-        if x.dim() not in dims or tuple(x.shape[-3:]) != (size, size, 3):
-            shapes = {4: f"(N, {size}, {size}, 3)", 5: f"(N, T, {size}, {size}, 3)"}
-            raise ValueError(
-                f"{name} must have shape {' or '.join(shapes[n] for n in dims)}, got {tuple(x.shape)}"
-            )
-        if x.dtype == torch.uint8:
-            return x.to(self.prior.log_sigma.dtype) / 255
-        if not x.is_floating_point():
-            raise ValueError(f"{name} must be uint8, or float in [0, 1], got {x.dtype}")
-        if not torch.compiler.is_compiling() and x.numel() > 0 and bool(x.amax() > 1):
-            raise ValueError(f"{name} must be uint8, or float in [0, 1], got floats up to {x.amax().item():g}")
-        return x.to(self.prior.log_sigma.dtype)
+        image = (self.config.size, self.config.size, 3)
+        shapes = {4: ("N", *image), 5: ("N", "T", *image)}
+        return self.as_floats(name, x, [shapes[n] for n in dims])

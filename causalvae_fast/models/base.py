@@ -1,0 +1,59 @@
+"""What the models share: a Gaussian encoder, a causal prior, and how images come in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from causalvae_fast.prior import SEMPrior
+
+_LOG_SCALE_RANGE = (-8, 3)
+
+
+class CausalVAE(nn.Module):
+    """A VAE with a diagonal Gaussian posterior and a structural equation model as its prior.
+
+    A subclass sets `encoder`, whose output has `features` numbers, and calls `make_heads`. The encoder of the
+    means ends with a leaky ReLU, and the decoder must start with one: a condition of the identifiability theorem.
+    """
+
+    encoder: nn.Module
+    prior: SEMPrior
+
+    def make_heads(self, features: int, latents: int, negative_slope: float) -> None:
+        """The layers from features to means and log standard deviations."""
+        self.to_loc = nn.Sequential(nn.Linear(features, latents), nn.LeakyReLU(negative_slope))
+        self.to_log_scale = nn.Linear(features, latents)
+
+    def posterior(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """loc and scale (N, k) from what the encoder takes."""
+        features = self.encoder(inputs)
+        return self.to_loc(features), self.to_log_scale(features).clamp(*_LOG_SCALE_RANGE).exp()
+
+    def as_floats(self, name: str, x: Tensor, shapes: Sequence[tuple[int | str, ...]]) -> Tensor:
+        """Images as floats in [0, 1], if they have one of the shapes, in which a letter stands for any size.
+
+        Raises:
+            TypeError: if x is no tensor.
+            ValueError: if it has another shape, dtype or range.
+        """
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
+        if not any(_fits(x, shape) for shape in shapes):
+            expected = " or ".join(f"({', '.join(map(str, shape))})" for shape in shapes)
+            raise ValueError(f"{name} must have shape {expected}, got {tuple(x.shape)}")
+        if x.dtype == torch.uint8:
+            return x.to(self.prior.log_sigma.dtype) / 255
+        if not x.is_floating_point():
+            raise ValueError(f"{name} must be uint8, or float in [0, 1], got {x.dtype}")
+        if not torch.compiler.is_compiling() and x.numel() > 0 and bool(x.amax() > 1):
+            raise ValueError(f"{name} must be uint8, or float in [0, 1], got floats up to {x.amax().item():g}")
+        return x.to(self.prior.log_sigma.dtype)
+
+
+def _fits(x: Tensor, shape: tuple[int | str, ...]) -> bool:
+    return x.dim() == len(shape) and all(
+        isinstance(size, str) or size == actual for size, actual in zip(shape, x.shape, strict=True)
+    )

@@ -1,0 +1,164 @@
+"""The image VAE: binary or grey images, and a causal prior over the latents of each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Independent, Normal
+
+from causalvae_fast.graph.interventions import Do
+from causalvae_fast.mechanisms import QuadraticMechanism
+from causalvae_fast.models.base import CausalVAE
+from causalvae_fast.prior import SEMPrior
+
+PRIORS = ("quadratic", "isotropic")
+
+
+@dataclass(frozen=True)
+class ImageVAEConfig:
+    """Sizes of an image VAE, and its prior."""
+
+    latents: int = 5
+    """Latents of an image."""
+    size: int = 64
+    """Pixels on each side of an image."""
+    channels: int = 1
+    """Colours; with 1, images may come without this dimension."""
+    hidden: int = 128
+    """Units of the hidden layers."""
+    encoder_layers: int = 3
+    """Hidden layers of the encoder."""
+    decoder_layers: int = 4
+    """Hidden layers of the decoder."""
+    negative_slope: float = 0.5
+    """Of the leaky ReLU that ends the encoder and of the one that starts the decoder."""
+    prior: str = "quadratic"
+    """quadratic: z2 = z1^2 + noise, the other latents independent. isotropic: N(0, I), as in a plain VAE."""
+    child_noise: float = 0.4
+    """Standard deviation of the noise of z2 under the quadratic prior; that of the other latents is 1."""
+
+    def __post_init__(self) -> None:
+        for name in ("latents", "size", "channels", "hidden", "encoder_layers", "decoder_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.prior not in PRIORS:
+            raise ValueError(f"prior must be {' or '.join(PRIORS)}, got {self.prior!r}")
+        if self.prior == "quadratic" and self.latents < 2:
+            raise ValueError(f"latents must be at least 2 with a quadratic prior, got {self.latents}")
+        if not (math.isfinite(self.child_noise) and self.child_noise > 0):
+            raise ValueError(f"child_noise must be above 0, got {self.child_noise}")
+
+
+@dataclass
+class ImageTerms:
+    """The terms of the loss, scalars: means over the batch."""
+
+    reconstruction: Tensor
+    """Squared error, summed over pixels and colours."""
+    kl: Tensor
+    """In nats."""
+
+    def named(self) -> dict[str, Tensor]:
+        """Name -> term."""
+        return {"reconstruction": self.reconstruction, "kl": self.kl}
+
+
+class ImageVAE(CausalVAE):
+    """A VAE of images (64 x 64, one colour by default) with d latents, multilayer perceptrons on both sides."""
+
+    def __init__(self, config: ImageVAEConfig | None = None) -> None:
+        super().__init__()
+        self.config = c = config or ImageVAEConfig()
+        pixels = c.size * c.size * c.channels
+        self.encoder = _perceptron(pixels, c.hidden, c.encoder_layers)
+        self.make_heads(c.hidden, c.latents, c.negative_slope)
+        self.decoder = nn.Sequential(
+            nn.LeakyReLU(c.negative_slope),
+            _perceptron(c.latents, c.hidden, c.decoder_layers),
+            nn.Linear(c.hidden, pixels),
+            nn.Sigmoid(),
+        )
+        causal = c.prior == "quadratic"
+        log_sigma = torch.zeros(c.latents)
+        if causal:
+            log_sigma[1] = math.log(c.child_noise)
+        parents = {1: 0} if causal else {}
+        self.prior = SEMPrior(QuadraticMechanism(parents, d=c.latents), log_sigma=log_sigma)
+
+    def encode(self, x: Tensor) -> Independent:
+        """Posterior of the latents of images.
+
+        Args:
+            x: (N, H, W, C), or (N, H, W) if C = 1; uint8, or float in [0, 1].
+
+        Returns:
+            Independent Normal with batch shape (N,) and event shape (d,).
+
+        Raises:
+            TypeError: if x is no tensor.
+            ValueError: if x has another shape, dtype or range.
+        """
+        loc, scale = self.posterior(self._pixels(x))
+        return Independent(Normal(loc, scale), 1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images (N, H, W, C) in [0, 1] of latents z (N, d).
+
+        Raises:
+            ValueError: if z has another shape.
+        """
+        c = self.config
+        if z.dim() != 2 or z.shape[1] != c.latents:
+            raise ValueError(f"z must have shape (N, {c.latents}), got {tuple(z.shape)}")
+        return self.decoder(z).unflatten(1, (c.size, c.size, c.channels))
+
+    def intervene(self, x: Tensor, do: Do, *, redraw: bool = False) -> Tensor:
+        """The images of x under the interventions `do`: encode, intervene, decode.
+
+        Args:
+            x: (N, H, W, C), or (N, H, W) if C = 1; uint8, or float in [0, 1].
+            do: {latent: value}; a value is a number or has shape (N,).
+            redraw: draw what the interventions reach anew (`SEMPrior.intervene`), instead of keeping the noise
+                of x (`SEMPrior.counterfactual`).
+
+        Returns:
+            (N, H, W, C) in [0, 1].
+
+        Raises:
+            ValueError: if x or `do` does not fit.
+        """
+        query = self.prior.intervene if redraw else self.prior.counterfactual
+        return self.decode(query(self.encode(x).mean, do))
+
+    def forward(self, images: Tensor, opened: Tensor | None = None) -> ImageTerms:
+        """The terms of the loss for images (N, H, W[, C]), uint8 or float.
+
+        With `opened` (d,) in [0, 1], the decoder gets the latents with that part of their noise under the SEM:
+        instead of one that is shut, what its parents predict, so that only what is open carries information.
+        """
+        pixels = self._pixels(images)
+        loc, scale = self.posterior(pixels)
+        z = loc + scale * torch.randn_like(scale)
+        if opened is not None:
+            z = self.prior.mechanism.solve(opened * self.prior.abduct(z))
+        return ImageTerms(
+            reconstruction=(self.decoder(z) - pixels).square().sum() / len(pixels),
+            kl=self.prior.kl(loc, scale=scale, reduction="mean"),
+        )
+
+    def _pixels(self, x: Tensor) -> Tensor:
+        """(N, H * W * C) as floats in [0, 1]."""
+        c = self.config
+        shapes: list[tuple[int | str, ...]] = [("N", c.size, c.size, c.channels)]
+        if c.channels == 1:
+            shapes.append(("N", c.size, c.size))
+        return self.as_floats("x", x, shapes).flatten(1)
+
+
+def _perceptron(inputs: int, hidden: int, layers: int) -> nn.Sequential:
+    """`layers` layers of `hidden` units, each with its leaky ReLU."""
+    sizes = [inputs] + layers * [hidden]
+    return nn.Sequential(*(m for n in range(layers) for m in (nn.Linear(sizes[n], sizes[n + 1]), nn.LeakyReLU())))
