@@ -44,10 +44,11 @@ __all__ = [
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from causalvae_fast.models.image_vae import ImageVAE
     from causalvae_fast.models.video_vae import VideoVAE
 
 
-def load(run: str | Path) -> VideoVAE:
+def load(run: str | Path) -> VideoVAE | ImageVAE:
     """The trained model of a run folder, on the CPU, in evaluation mode. Reads safetensors and YAML, no pickle.
 
     Raises:

@@ -16,6 +16,7 @@ from causalvae_fast import __version__
 
 if TYPE_CHECKING:
     from causalvae_fast.data import SpriteVideos
+    from causalvae_fast.models.video_vae import VideoVAE
     from causalvae_fast.training.config import SpritesConfig
     from causalvae_fast.training.runs import Run
 
@@ -73,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(command=_evaluate)
     figures = commands.add_parser("figures", help="draw its figures into RUN/figures")
     figures.set_defaults(command=_figures)
+    figures.add_argument(
+        "--compare", type=Path, nargs="+", default=[], metavar="RUN", help="runs to set beside it (ovals)"
+    )
     extrapolate = commands.add_parser(
         "extrapolate", help="continue videos, into RUN/figures and RUN/extrapolation.npz"
     )
@@ -91,36 +95,66 @@ def _parser() -> argparse.ArgumentParser:
 def _train(arguments: list[str]) -> int:
     from causalvae_fast.training.command import train_command
 
-    if arguments[:1] != ["sprites"]:
+    if arguments[:1] not in (["sprites"], ["ovals"]):
         wanted = arguments[0] if arguments else "nothing"
         if wanted in ("-h", "--help"):
-            print("usage: causalvae-fast train sprites [options]; `train sprites --help` lists them")
+            print("usage: causalvae-fast train sprites|ovals [options]; `train sprites --help` lists them")
             return 0
-        return _fail(f"train takes the name of an experiment, sprites, got {wanted}")
-    return 0 if train_command(arguments[1:]) else _INTERRUPTED
+        return _fail(f"train takes the name of an experiment, sprites or ovals, got {wanted}")
+    return 0 if train_command(arguments[0], arguments[1:]) else _INTERRUPTED
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
+    from causalvae_fast.data import make_ovals
     from causalvae_fast.training.checkpoint import write_atomically
     from causalvae_fast.training.evaluation import evaluate_sprites, metrics_text
+    from causalvae_fast.training.ovals_config import OvalsConfig
+    from causalvae_fast.training.ovals_evaluation import evaluate_ovals, ovals_text
 
     run = _load(arguments.run)
     metrics = {"step": run.step, "steps": run.steps}
-    metrics |= evaluate_sprites(run.model, _held_out(run.config, run.config.model.frames))
+    if isinstance(run.config, OvalsConfig):
+        metrics |= evaluate_ovals(run.model, make_ovals())  # type: ignore[arg-type]
+        text = ovals_text(metrics)
+    else:
+        model, config = _sprites(run)
+        metrics |= evaluate_sprites(model, _held_out(config, config.model.frames))
+        text = metrics_text(metrics, config.model.latents)
     write_atomically(run.folder.metrics, (json.dumps(metrics, indent=2) + "\n").encode())
-    print(metrics_text(metrics, run.config.model.latents))
+    print(text)
     print(f"written to {run.folder.metrics}")
     return 0
 
 
 def _figures(arguments: argparse.Namespace) -> int:
+    from causalvae_fast.figures.ovals import draw_oval_figures
     from causalvae_fast.figures.sprites import draw_sprite_figures
+    from causalvae_fast.training.ovals_config import OvalsConfig
 
     run = _load(arguments.run)
-    videos = _held_out(run.config, run.config.model.frames + 2)
-    for path in draw_sprite_figures(run.model, videos, run.folder.figures):
+    if isinstance(run.config, OvalsConfig):
+        others = [_load(path) for path in arguments.compare]
+        if any(not isinstance(other.config, OvalsConfig) for other in others):
+            return _fail("--compare takes runs of `causalvae-fast train ovals`")
+        paths = draw_oval_figures([run, *others], run.folder.figures)
+    elif arguments.compare:
+        return _fail("--compare takes runs of `causalvae-fast train ovals`")
+    else:
+        model, config = _sprites(run)
+        paths = draw_sprite_figures(model, _held_out(config, config.model.frames + 2), run.folder.figures)
+    for path in paths:
         print(path)
     return 0
+
+
+def _sprites(run: Run) -> tuple[VideoVAE, SpritesConfig]:
+    """Model and configuration of a run of the sprite experiment."""
+    from causalvae_fast.models.video_vae import VideoVAE
+    from causalvae_fast.training.config import SpritesConfig
+
+    if not (isinstance(run.model, VideoVAE) and isinstance(run.config, SpritesConfig)):
+        raise ValueError(f"the run in {run.folder.path} is not one of `causalvae-fast train sprites`")
+    return run.model, run.config
 
 
 def _extrapolate(arguments: argparse.Namespace) -> int:
@@ -131,7 +165,8 @@ def _extrapolate(arguments: argparse.Namespace) -> int:
     if arguments.steps < 1 or arguments.samples < 1:
         return _fail(f"--steps and --samples must be at least 1, got {arguments.steps} and {arguments.samples}")
     run = _load(arguments.run)
-    videos = _held_out(run.config, run.config.model.frames - 1 + arguments.steps)
+    model, config = _sprites(run)
+    videos = _held_out(config, config.model.frames - 1 + arguments.steps)
     chosen = in_view(videos)[: arguments.samples]
     if len(chosen) == 0:
         return _fail(f"in none of {len(videos)} videos is the character in view for {arguments.steps} more frames")
@@ -140,12 +175,12 @@ def _extrapolate(arguments: argparse.Namespace) -> int:
             f"note: in {len(chosen)} of {len(videos)} videos is the character in view for so long; drawn are these"
         )
     picture = draw_sprite_extrapolation(
-        run.model, videos, run.folder.figures / f"extrapolation_{arguments.steps}.png", arguments.samples
+        model, videos, run.folder.figures / f"extrapolation_{arguments.steps}.png", arguments.samples
     )
     np.savez_compressed(
         run.folder.extrapolation,
         truth=videos.frames[chosen].numpy(),
-        predicted=continue_videos(run.model, videos, chosen).numpy(),
+        predicted=continue_videos(model, videos, chosen).numpy(),
         positions=videos.positions[chosen].numpy(),
     )
     print(picture)
@@ -166,7 +201,7 @@ def _load(path: Path) -> Run:
     if run.step < run.steps:
         print(
             f"note: the training in {path} is not finished, it stands at step {run.step} of {run.steps}; "
-            f"go on with: causalvae-fast train sprites --out {path} --resume",
+            f"go on with: causalvae-fast train {run.experiment} --out {path} --resume",
             file=sys.stderr,
         )
     return run

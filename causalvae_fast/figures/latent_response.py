@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,12 @@ _MIN_SAMPLES = 8  # what linear_r2 takes for two predictors
 _MAX_POINTS = 4000  # more hide one another
 
 
-def draw_latent_response(positions: ArrayLike | Tensor, latents: ArrayLike | Tensor, path: str | Path) -> Path:
+def draw_latent_response(
+    positions: ArrayLike | Tensor,
+    latents: ArrayLike | Tensor,
+    path: str | Path,
+    names: Sequence[int] | None = None,
+) -> Path:
     """Draw each latent over the plane of positions, one panel for each.
 
     To be seen: which latents carry the position, and in which direction. A latent that does is a smooth
@@ -33,6 +39,7 @@ def draw_latent_response(positions: ArrayLike | Tensor, latents: ArrayLike | Ten
             drawn and all are scored.
         latents: (N, k), finite, k at least 1.
         path: of the PNG to write.
+        names: the numbers of the latents, from 0, where they are not 0 to k - 1.
 
     Returns:
         The path.
@@ -84,7 +91,13 @@ def draw_latent_response(positions: ArrayLike | Tensor, latents: ArrayLike | Ten
             lw=0,
         )
         axes.set(xlim=limits[0], ylim=limits[1][::-1], facecolor="#DCDCDC")
-        axes.set_title(f"$z_{{{latent + 1}}}$", size=12, loc="left", color=_canvas.INK, pad=5)
+        axes.set_title(
+            f"$z_{{{(latent if names is None else names[latent]) + 1}}}$",
+            size=12,
+            loc="left",
+            color=_canvas.INK,
+            pad=5,
+        )
         score = "constant" if math.isnan(r2[latent]) else f"$R^2$ = {max(r2[latent], 0.0):.2f}"
         axes.set_title(score, size=9, loc="right", color=_canvas.INK, pad=5)
         axes.tick_params(labelsize=8, color=_canvas.GREY, labelcolor=_canvas.INK, length=3)

@@ -54,3 +54,14 @@ def check_images(reconstruction: Tensor, target: Tensor) -> None:
         raise TypeError(
             f"reconstruction must have the dtype of target, {target.dtype}, got {reconstruction.dtype}"
         )
+
+
+def check_samples(a: Tensor, b: Tensor) -> None:
+    """Require two sets of finite samples, (n, d) and (m, d), n and m at least 4."""
+    for name, value in (("a", a), ("b", b)):
+        if value.dim() != 2 or value.shape[0] < 4 or value.shape[1] < 1:
+            raise ValueError(f"{name} must have shape (n, d) with n >= 4 and d >= 1, got {tuple(value.shape)}")
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{name} must be finite")
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(f"b must have the {a.shape[1]} dimensions of a, got {b.shape[1]}")

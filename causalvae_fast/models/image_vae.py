@@ -60,10 +60,13 @@ class ImageTerms:
     """Squared error, summed over pixels and colours."""
     kl: Tensor
     """In nats."""
+    guide: Tensor | None = None
+    """Squared distance of the mean of z1 from what it is guided by, if there is anything."""
 
     def named(self) -> dict[str, Tensor]:
         """Name -> term."""
-        return {"reconstruction": self.reconstruction, "kl": self.kl}
+        terms = {"reconstruction": self.reconstruction, "kl": self.kl}
+        return terms if self.guide is None else terms | {"guide": self.guide}
 
 
 class ImageVAE(CausalVAE):
@@ -133,11 +136,12 @@ class ImageVAE(CausalVAE):
         query = self.prior.intervene if redraw else self.prior.counterfactual
         return self.decode(query(self.encode(x).mean, do))
 
-    def forward(self, images: Tensor, opened: Tensor | None = None) -> ImageTerms:
+    def forward(self, images: Tensor, opened: Tensor | None = None, guide: Tensor | None = None) -> ImageTerms:
         """The terms of the loss for images (N, H, W[, C]), uint8 or float.
 
         With `opened` (d,) in [0, 1], the decoder gets the latents with that part of their noise under the SEM:
         instead of one that is shut, what its parents predict, so that only what is open carries information.
+        `guide` (N,) is what z1 is compared with in the term of this name.
         """
         pixels = self._pixels(images)
         loc, scale = self.posterior(pixels)
@@ -147,6 +151,7 @@ class ImageVAE(CausalVAE):
         return ImageTerms(
             reconstruction=(self.decoder(z) - pixels).square().sum() / len(pixels),
             kl=self.prior.kl(loc, scale=scale, reduction="mean"),
+            guide=None if guide is None else (loc[:, 0] - guide).square().mean(),
         )
 
     def _pixels(self, x: Tensor) -> Tensor:

@@ -1,14 +1,16 @@
-"""`causalvae-fast train sprites`: the configuration as command-line options."""
+"""`causalvae-fast train`: the configuration of an experiment as command-line options."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import tyro
 
-from causalvae_fast.training.config import ConfigError, SpritesConfig
+from causalvae_fast.training.config import EXPERIMENTS, ConfigError, SpritesConfig, TrainConfig
+from causalvae_fast.training.ovals_config import PRESETS, OvalsConfig
 from causalvae_fast.training.runs import RunFolder
 from causalvae_fast.training.trainer import train
 
@@ -26,22 +28,41 @@ class TrainSprites:
     """Replace the run in the folder."""
 
 
-def train_command(arguments: Sequence[str]) -> bool:
+@dataclass(frozen=True)
+class TrainOvals:
+    """Train the experiment with ovals, whose position follows a parabola."""
+
+    config: tyro.conf.OmitArgPrefixes[OvalsConfig] = field(default_factory=OvalsConfig)
+    preset: Literal["recommended", "paper"] = "recommended"
+    """Where the other options start from: what converges to the causal latents, or the settings of the paper."""
+    resume: bool = False
+    """Continue the run in the folder, with its own configuration."""
+    overwrite: bool = False
+    """Replace the run in the folder."""
+
+
+def train_command(experiment: str, arguments: Sequence[str]) -> bool:
     """Train as the options say; True when complete, False when interrupted.
 
     Raises:
         ConfigError: if an option cannot be, or differs from the run that is resumed.
     """
-    parsed = _parse(arguments, TrainSprites())
+    default: TrainSprites | TrainOvals = TrainSprites() if experiment == "sprites" else TrainOvals()
+    parsed = _parse(experiment, arguments, default)
+    if isinstance(parsed, TrainOvals):
+        default = dataclasses.replace(parsed, config=PRESETS[parsed.preset], resume=False, overwrite=False)
+        parsed = _parse(experiment, arguments, default)
     if parsed.resume and parsed.overwrite:
         raise ConfigError("--resume continues the run in the folder, --overwrite replaces it: give one of them")
     if parsed.resume:
         stored = RunFolder(parsed.config.run).read_config()
+        if not isinstance(stored, EXPERIMENTS[experiment]):
+            raise ConfigError(f"the run in {parsed.config.run} is of another experiment than {experiment}")
         # What is not on the command line comes from the run.
-        parsed = _parse(arguments, TrainSprites(config=stored))
+        parsed = _parse(experiment, arguments, dataclasses.replace(default, config=stored))  # type: ignore[arg-type]
         differing = [
             f"{name} = {getattr(parsed.config, name)} (the run has {getattr(stored, name)})"
-            for name in (entry.name for entry in dataclasses.fields(SpritesConfig))
+            for name in (entry.name for entry in dataclasses.fields(stored))
             if name not in _MAY_DIFFER and getattr(parsed.config, name) != getattr(stored, name)
         ]
         if differing:
@@ -52,15 +73,21 @@ def train_command(arguments: Sequence[str]) -> bool:
     return train(parsed.config, resume=parsed.resume, overwrite=parsed.overwrite)
 
 
-def _parse(arguments: Sequence[str], default: TrainSprites) -> TrainSprites:
-    parsed: TrainSprites = tyro.cli(
-        TrainSprites, prog="causalvae-fast train sprites", args=list(arguments), default=default
+def _parse(
+    experiment: str, arguments: Sequence[str], default: TrainSprites | TrainOvals
+) -> TrainSprites | TrainOvals:
+    parsed: TrainSprites | TrainOvals = tyro.cli(
+        type(default), prog=f"causalvae-fast train {experiment}", args=list(arguments), default=default
     )
-    config = parsed.config
-    # Later commands may run in another directory.
-    config = dataclasses.replace(
+    return dataclasses.replace(parsed, config=_absolute(parsed.config))  # type: ignore[arg-type]
+
+
+def _absolute(config: TrainConfig) -> TrainConfig:
+    """With the user's own files as absolute paths: later commands may run in another directory."""
+    if isinstance(config, OvalsConfig):
+        return config
+    return dataclasses.replace(
         config,
         sprite=None if config.sprite is None else config.sprite.resolve(),
         backgrounds=None if config.backgrounds is None else config.backgrounds.resolve(),
     )
-    return dataclasses.replace(parsed, config=config)

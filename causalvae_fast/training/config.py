@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -13,10 +12,10 @@ import yaml
 
 from causalvae_fast.data.sprites import FRAME_SIZE
 from causalvae_fast.models.video_vae import VideoVAEConfig
+from causalvae_fast.training.config_errors import ConfigError, check_device, check_numbers
+from causalvae_fast.training.ovals_config import OvalsConfig
 
-
-class ConfigError(ValueError):
-    """A configuration file cannot be used; the message names it and the remedy."""
+__all__ = ["EXPERIMENTS", "ConfigError", "SpritesConfig", "TrainConfig", "experiment_name", "from_yaml", "to_yaml"]
 
 
 @dataclass(frozen=True)
@@ -69,29 +68,30 @@ class SpritesConfig:
     """The model."""
 
     def __post_init__(self) -> None:
-        for name in ("samples", "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "mechanism_learning_rate", "edge_learning_rate", "edge_logit_bound"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("reconstruction_weight", "prediction_weight", "kl_weight", "edge_weight"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("edge_start", "noise_start"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
-        if not 0 <= self.seed < 2**31:
-            raise ConfigError(f"seed must lie in 0 .. 2^31 - 1, got {self.seed}")
+        check_numbers(self, ("samples", "epochs", "batch_size"), at_least=1)
+        rates = ("learning_rate", "mechanism_learning_rate", "edge_learning_rate")
+        check_numbers(self, (*rates, "edge_logit_bound"), above=0)
+        weights = ("reconstruction_weight", "prediction_weight", "kl_weight", "edge_weight")
+        check_numbers(self, weights, at_least=0)
+        check_numbers(self, ("edge_start", "noise_start"), at_least=0, at_most=1)
+        check_numbers(self, ("seed",), at_least=0, at_most=2**31 - 1)
         if self.model.size != FRAME_SIZE:
             raise ConfigError(
                 f"size must be {FRAME_SIZE}, as the videos of this experiment, got {self.model.size}"
             )
-        if self.device not in ("auto", "cpu", "cuda", "mps"):
-            raise ConfigError(f"device must be auto, cpu, cuda or mps, got {self.device!r}")
+        check_device(self.device)
 
 
-def to_yaml(config: SpritesConfig) -> str:
+TrainConfig = SpritesConfig | OvalsConfig
+EXPERIMENTS: dict[str, type[TrainConfig]] = {"sprites": SpritesConfig, "ovals": OvalsConfig}
+
+
+def experiment_name(config: TrainConfig) -> str:
+    """The name of the experiment, as `causalvae-fast train` takes it."""
+    return next(name for name, kind in EXPERIMENTS.items() if type(config) is kind)
+
+
+def to_yaml(config: TrainConfig) -> str:
     """The configuration as YAML that `from_yaml` reads back."""
 
     def plain(value: Any) -> Any:
@@ -99,11 +99,13 @@ def to_yaml(config: SpritesConfig) -> str:
             return {key: plain(entry) for key, entry in value.items()}
         return str(value) if isinstance(value, Path) else value
 
-    return yaml.safe_dump(plain(dataclasses.asdict(config)), sort_keys=False)
+    return yaml.safe_dump(
+        {"experiment": experiment_name(config)} | plain(dataclasses.asdict(config)), sort_keys=False
+    )
 
 
-def from_yaml(path: Path) -> SpritesConfig:
-    """The configuration in a file.
+def from_yaml(path: Path) -> TrainConfig:
+    """The configuration in a file, of the experiment that its entry of this name says: sprites if there is none.
 
     Raises:
         ConfigError: if there is no such file, if it is not YAML, or if an entry is unknown or has the wrong type.
@@ -114,7 +116,11 @@ def from_yaml(path: Path) -> SpritesConfig:
         raise ConfigError(f"there is no configuration at {path}: give the folder of a training run") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not readable YAML ({error}): restore it or train again") from error
-    return _build(SpritesConfig, content, path)
+    experiment = content.pop("experiment", "sprites") if isinstance(content, dict) else "sprites"
+    if experiment not in EXPERIMENTS:
+        raise ConfigError(f"{path}: experiment must be {' or '.join(EXPERIMENTS)}, got {experiment!r}")
+    config: TrainConfig = _build(EXPERIMENTS[experiment], content, path)
+    return config
 
 
 def _build(cls: type[Any], content: Any, path: Path) -> Any:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from causalvae_fast.models.image_vae import ImageVAE
 from causalvae_fast.models.video_vae import VideoVAE
 from causalvae_fast.training.checkpoint import CheckpointError, load_checkpoint, without_prefix, write_atomically
-from causalvae_fast.training.config import SpritesConfig, from_yaml, to_yaml
+from causalvae_fast.training.config import SpritesConfig, TrainConfig, experiment_name, from_yaml, to_yaml
 
 
 class RunFolderError(RuntimeError):
@@ -28,7 +29,7 @@ class RunFolder:
         self.figures = self.path / "figures"
         self.extrapolation = self.path / "extrapolation.npz"
 
-    def create(self, config: SpritesConfig, overwrite: bool) -> None:
+    def create(self, config: TrainConfig, overwrite: bool) -> None:
         """Make the folder for a new run.
 
         Raises:
@@ -46,7 +47,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.config, to_yaml(config).encode())
 
-    def read_config(self) -> SpritesConfig:
+    def read_config(self) -> TrainConfig:
         """The configuration of the run.
 
         Raises:
@@ -62,10 +63,15 @@ class Run(NamedTuple):
     """A run as it was last saved."""
 
     folder: RunFolder
-    config: SpritesConfig
-    model: VideoVAE  # on the CPU, in evaluation mode
+    config: TrainConfig
+    model: VideoVAE | ImageVAE  # on the CPU, in evaluation mode
     step: int  # that the training has come to
     steps: int  # that it takes in all
+
+    @property
+    def experiment(self) -> str:
+        """Its name, as `causalvae-fast train` takes it."""
+        return experiment_name(self.config)
 
 
 def load_run(path: Path | str) -> Run:
@@ -78,13 +84,13 @@ def load_run(path: Path | str) -> Run:
     """
     folder = RunFolder(path)
     config = folder.read_config()
-    model = VideoVAE(config.model)
+    model = VideoVAE(config.model) if isinstance(config, SpritesConfig) else ImageVAE(config.model)
     tensors, metadata = load_checkpoint(folder.checkpoint)
     load_weights(model, without_prefix("model", tensors), folder.checkpoint)
     return Run(folder, config, model.eval(), metadata["step"], metadata["steps"])
 
 
-def load_weights(model: VideoVAE, tensors: dict[str, Tensor], path: Path) -> None:
+def load_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     """Put the weights of the checkpoint at `path` into the model.
 
     Raises:

@@ -8,16 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, set_seed
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from causalvae_fast.data import SpriteVideos, make_sprites
-from causalvae_fast.models.video_vae import VideoTerms, VideoVAE
 from causalvae_fast.training.checkpoint import (
     load_checkpoint,
     optimizer_tensors,
@@ -28,20 +25,19 @@ from causalvae_fast.training.checkpoint import (
     with_prefix,
     without_prefix,
 )
-from causalvae_fast.training.config import ConfigError, SpritesConfig
+from causalvae_fast.training.config import ConfigError, SpritesConfig, TrainConfig
+from causalvae_fast.training.ovals import OvalsExperiment
 from causalvae_fast.training.progress import ProgressReport
 from causalvae_fast.training.runs import RunFolder, load_weights
-
-_WARM_UP_STEPS = 100
-_DECAY = 0.4  # fraction of the training over which the learning rates fall to zero
+from causalvae_fast.training.sprites import SpritesExperiment
 
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says why and what to change."""
 
 
-def train(config: SpritesConfig, *, resume: bool = False, overwrite: bool = False) -> bool:
-    """Train the sprite experiment into its run folder.
+def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False) -> bool:
+    """Train an experiment into its run folder.
 
     After every epoch, and on an interrupt, a checkpoint is written from which `resume` continues; on the CPU, bit
     for bit as if there had been no interruption.
@@ -57,16 +53,12 @@ def train(config: SpritesConfig, *, resume: bool = False, overwrite: bool = Fals
     accelerator = _accelerator(config.device)
     folder = RunFolder(config.run)
     # Before the folder is touched: what is wrong with the user's images must not cost an earlier run.
-    videos = make_sprites(
-        config.samples,
-        config.model.frames,
-        seed=config.seed,
-        sprite=config.sprite,
-        backgrounds=config.backgrounds,
+    experiment: SpritesExperiment | OvalsExperiment = (
+        SpritesExperiment(config) if isinstance(config, SpritesConfig) else OvalsExperiment(config)
     )
     set_seed(config.seed)
-    model = VideoVAE(config.model)
-    trainer = Trainer(config, model, accelerator)
+    experiment.make_model()
+    trainer = Trainer(config, experiment, accelerator)
     if resume:
         trainer.restore(folder.checkpoint)
     else:
@@ -74,7 +66,7 @@ def train(config: SpritesConfig, *, resume: bool = False, overwrite: bool = Fals
             folder.create(config, overwrite)
         set_seed(config.seed, device_specific=True)
     accelerator.wait_for_everyone()
-    complete = trainer.run(folder, videos)
+    complete = trainer.run(folder)
     # A process that exits with the group still open may abort, and torchrun then stops the one that still writes.
     accelerator.wait_for_everyone()
     # The wrapped model goes before the group that it holds: the last to let go of the group joins its threads, and
@@ -98,11 +90,12 @@ def _accelerator(device: str) -> Accelerator:
 class Trainer:
     """A model, its optimizer and the step it has come to."""
 
-    def __init__(self, config: SpritesConfig, model: VideoVAE, accelerator: Accelerator) -> None:
+    def __init__(self, config: TrainConfig, experiment: Experiment, accelerator: Accelerator) -> None:
         self.config = config
+        self.experiment = experiment
         self.accelerator = accelerator
         self.step = 0
-        self.plain_model = model
+        self.plain_model = experiment.model
         self.steps_per_epoch = config.samples // (config.batch_size * accelerator.num_processes)
         if self.steps_per_epoch == 0:
             raise ConfigError(
@@ -110,12 +103,11 @@ class Trainer:
                 f"({config.batch_size} in each of {accelerator.num_processes} processes): lower --batch-size"
             )
         self.steps = config.epochs * self.steps_per_epoch
-        groups = _parameter_groups(model, config)
-        self.rates = {group["name"]: group["lr"] for group in groups}
-        self.plain_optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
-        self.model, self.optimizer = accelerator.prepare(model, self.plain_optimizer)
+        self.plain_optimizer = experiment.optimizer()
+        self.rates = {group["name"]: group["lr"] for group in self.plain_optimizer.param_groups}
+        self.model, self.optimizer = accelerator.prepare(self.plain_model, self.plain_optimizer)
 
-    def run(self, folder: RunFolder, videos: SpriteVideos) -> bool:
+    def run(self, folder: RunFolder) -> bool:
         """Train to the end (True) or to an interrupt (False); either way with a checkpoint in the folder."""
         config, accelerator = self.config, self.accelerator
         first = accelerator.is_main_process
@@ -124,14 +116,14 @@ class Trainer:
             if self.step == self.steps:
                 report.say(f"the run in {folder.path} is complete: it has done its {self.steps} steps")
                 return True
-            report.say(_introduction(config, accelerator, self.steps))
+            report.say(self._introduction())
             self.model.train()
             stopped = False
             while self.step < self.steps and not stopped:
                 epoch = self.step // self.steps_per_epoch
                 sums: dict[str, float] = {}
                 begun = self.step
-                for batch in self._batches(epoch, videos):
+                for batch in self._batches(epoch):
                     terms = self._update(*batch)
                     if not math.isfinite(terms["loss"]):
                         raise TrainingError(
@@ -153,7 +145,7 @@ class Trainer:
                 if stopped and self.step < self.steps:
                     report.say(
                         f"interrupted after step {self.step} of {self.steps}; continue with: "
-                        f"causalvae-fast train sprites --out {folder.path} --resume"
+                        f"causalvae-fast train {self.experiment.name} --out {folder.path} --resume"
                     )
         if writer is not None:
             writer.close()
@@ -166,42 +158,35 @@ class Trainer:
         flag = torch.tensor(float(interrupted), device=self.accelerator.device)
         return bool(self.accelerator.reduce(flag, "sum") > 0)
 
-    def _batches(self, epoch: int, videos: SpriteVideos) -> Iterator[tuple[Tensor, Tensor]]:
-        """Frames and backgrounds of this process, from the current step to the end of the epoch."""
+    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
+        """The batches of this process, from the current step to the end of the epoch."""
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(videos), generator=generator)
+        order = torch.randperm(self.config.samples, generator=generator)
         accelerator, size = self.accelerator, self.config.batch_size
         for index in range(self.step % self.steps_per_epoch, self.steps_per_epoch):
             start = (index * accelerator.num_processes + accelerator.process_index) * size
-            chosen = order[start : start + size]
-            yield videos.frames[chosen].to(accelerator.device), videos.background[chosen].to(accelerator.device)
+            yield self.experiment.batch(order[start : start + size], accelerator.device)
 
-    def _update(self, frames: Tensor, background: Tensor) -> dict[str, float]:
+    def _update(self, *batch: Tensor) -> dict[str, float]:
         """One step of the optimizer; the terms of the loss."""
-        config = self.config
+        experiment, progress = self.experiment, self.step / self.steps
         for group in self.plain_optimizer.param_groups:
-            waits = group["name"] == "noise" and self.step < config.noise_start * self.steps
-            group["lr"] = 0.0 if waits else self.rates[group["name"]] * _schedule(self.step, self.steps)
-        terms: VideoTerms = self.model(frames, background)
-        loss = self._loss(terms)
+            group["lr"] = self.rates[group["name"]] * experiment.rate(group["name"], self.step, self.steps)
+        terms = experiment.terms(self.model, batch, progress)
+        loss = experiment.loss(terms, progress)
         self.optimizer.zero_grad()
         self.accelerator.backward(loss)
         self.optimizer.step()
-        assert self.plain_model.prior.edges is not None
-        with torch.no_grad():
-            self.plain_model.prior.edges.logits.clamp_(-config.edge_logit_bound, config.edge_logit_bound)
+        experiment.after_step()
         named = {"loss": loss, **terms.named()}
         values = torch.stack([value.detach() for value in named.values()])
         return dict(zip(named, self.accelerator.reduce(values, "mean").tolist(), strict=True))
 
-    def _loss(self, terms: VideoTerms) -> Tensor:
-        config = self.config
-        edge_weight = config.edge_weight if self.step >= config.edge_start * self.steps else 0.0
+    def _introduction(self) -> str:
+        accelerator = self.accelerator
         return (
-            config.reconstruction_weight * terms.reconstruction
-            + config.prediction_weight * terms.prediction
-            + config.kl_weight * terms.kl
-            + edge_weight * terms.edges
+            f"{self.experiment.introduction()}\n"
+            f"{self.steps} steps of {self.config.batch_size} x {accelerator.num_processes} on {accelerator.device}"
         )
 
     def save(self, path: Path) -> None:
@@ -234,35 +219,6 @@ class Trainer:
         restore_optimizer(self.plain_optimizer, without_prefix("optimizer", tensors))
         restore_rng(without_prefix(f"random.{self.accelerator.process_index}", tensors))
         self.step = metadata["step"]
-
-
-def _parameter_groups(model: VideoVAE, config: SpritesConfig) -> list[dict[str, Any]]:
-    """Named groups of parameters, each with its learning rate."""
-    prior = model.prior
-    assert prior.edges is not None
-    noise = [prior.log_sigma] if isinstance(prior.log_sigma, nn.Parameter) else []
-    groups = {
-        "edges": (list(prior.edges.parameters()), config.edge_learning_rate),
-        "mechanism": (list(prior.mechanism.parameters()), config.mechanism_learning_rate),
-        "noise": (noise, config.mechanism_learning_rate),
-    }
-    special = {id(p) for parameters, _ in groups.values() for p in parameters}
-    groups["networks"] = ([p for p in model.parameters() if id(p) not in special], config.learning_rate)
-    return [{"name": name, "params": params, "lr": rate} for name, (params, rate) in groups.items() if params]
-
-
-def _schedule(step: int, steps: int) -> float:
-    """Factor on the learning rates: a short rise, a plateau, a linear fall."""
-    return min(1.0, (step + 1) / _WARM_UP_STEPS, max(0.02, (1 - step / steps) / _DECAY))
-
-
-def _introduction(config: SpritesConfig, accelerator: Accelerator, steps: int) -> str:
-    return (
-        f"sprites: {config.samples} videos, {steps} steps of {config.batch_size} x {accelerator.num_processes} "
-        f"on {accelerator.device}, seed {config.seed}\n"
-        f"loss = {config.reconstruction_weight:g} reconstruction + {config.prediction_weight:g} prediction "
-        f"+ {config.kl_weight:g} kl + {config.edge_weight:g} edges (from {config.edge_start:.0%} of the steps on)"
-    )
 
 
 @contextmanager

@@ -28,7 +28,7 @@ class Oracle(VideoVAE):
                     self.prior.mechanism.weight[8 + latent, parent] = coefficient
         self.eval()
 
-    def _posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
         frames = images.shape[0] // self.z.shape[0]
         loc = self.z[:, :frames].flatten(0, 1)
         return loc, torch.ones_like(loc)

@@ -1,0 +1,63 @@
+"""The figures of models trained on the ovals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from causalvae_fast.data import make_ovals
+from causalvae_fast.figures.graph import draw_graph
+from causalvae_fast.figures.latent_response import draw_latent_response
+from causalvae_fast.figures.noise_traversal import draw_noise_grid, draw_noise_superimposed
+from causalvae_fast.figures.prior_posterior import draw_prior_posterior
+from causalvae_fast.models.image_vae import ImageVAE
+from causalvae_fast.training.ovals_evaluation import encode_ovals
+from causalvae_fast.training.runs import Run
+
+_POINTS = 3000
+_GRID_REACH, _GRID_STEPS = 2.0, 9  # standard deviations of the noise, and images along them
+
+
+@torch.no_grad()
+def draw_oval_figures(runs: Sequence[Run], folder: Path) -> list[Path]:
+    """Prior and aggregate posterior of all runs, and of the first one the response to position, traversals of its
+    noise and its graph; returns the files.
+    """
+    ovals = make_ovals()
+    panels, first = [], None
+    for run in runs:
+        assert isinstance(run.model, ImageVAE)
+        loc, scale = encode_ovals(run.model, ovals)
+        first = loc if first is None else first
+        chosen = torch.randperm(len(loc), generator=torch.Generator().manual_seed(0))[:_POINTS]
+        posterior = loc[chosen] + scale[chosen] * torch.randn_like(scale[chosen])
+        # A causal prior says which two latents to look at; of an isotropic one, the two that vary most.
+        causal = run.model.config.prior != "isotropic"
+        pair = [0, 1] if causal else loc.std(0).argsort(descending=True)[:2].sort().values.tolist()
+        title = f"{run.model.config.prior}, beta = {run.config.beta:g}"  # type: ignore[union-attr]
+        panels.append((title, run.model.prior.rsample((_POINTS,))[:, pair], posterior[:, pair], pair))
+    model = runs[0].model
+    assert isinstance(model, ImageVAE)
+    assert first is not None
+    order = first.std(0).argsort(descending=True).tolist()
+    images = _traversals(model, order)
+    return [
+        draw_prior_posterior(panels, folder / "prior_posterior.png"),
+        draw_latent_response(ovals.centers, first[:, order], folder / "latent_response.png", names=order),
+        draw_noise_grid(images, order, _GRID_REACH, folder / "noise_grid.png"),
+        draw_noise_superimposed(images, order, folder / "noise_superimposed.png"),
+        draw_graph(model.prior.to_networkx(), 1, model.config.latents, folder / "graph.png"),
+    ]
+
+
+def _traversals(model: ImageVAE, order: Sequence[int]) -> Tensor:
+    """(d, steps, H, W): the noise of one latent runs from -2 to 2 standard deviations, that of the others is 0."""
+    values = torch.linspace(-_GRID_REACH, _GRID_REACH, _GRID_STEPS)
+    noise = torch.zeros(len(order), len(values), len(order))
+    for row, latent in enumerate(order):
+        noise[row, :, latent] = values * model.prior.log_sigma[latent].exp()
+    z = model.prior.mechanism.solve(noise.flatten(0, 1))
+    return model.decode(z).mean(-1).unflatten(0, noise.shape[:2])
