@@ -26,6 +26,7 @@ from causalvae_fast.training.checkpoint import (
     without_prefix,
 )
 from causalvae_fast.training.config import ConfigError, SpritesConfig, TrainConfig
+from causalvae_fast.training.experiment import Experiment
 from causalvae_fast.training.ovals import OvalsExperiment
 from causalvae_fast.training.progress import ProgressReport
 from causalvae_fast.training.runs import RunFolder, load_weights
