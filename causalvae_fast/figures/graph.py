@@ -28,10 +28,10 @@ def draw_graph(graph: networkx.DiGraph, frames: int, latents: int, path: str | P
     """Draw a temporal graph: one column for each time step, one row for each latent.
 
     To be seen: which latent of which frame influences which, and how much. Node `t * latents + k` is written
-    z with the subscripts t + 1, k + 1, above its number in square brackets (the one that `do=` takes). An
-    edge carries its `coefficient`, if it has one, and is blue where that is positive, vermillion where it is
-    negative; an edge with a low `probability` is thin and pale. Edges over more than one time step are curved
-    round the nodes between. Nodes with no edge are grey.
+    z with the subscripts t + 1, k + 1 (k + 1 alone if there is one time step), above its number in square brackets
+    (the one that `do=` takes). An edge carries its `coefficient`, if it has one, and is blue where that is
+    positive, vermillion where it is negative; an edge with a low `probability` is thin and pale. Edges over more
+    than one time step are curved round the nodes between. Nodes with no edge are grey.
 
     Args:
         graph: its nodes are 0 .. frames * latents - 1. As from `SEMPrior.to_networkx()`.
@@ -77,7 +77,7 @@ def draw_graph(graph: networkx.DiGraph, frames: int, latents: int, path: str | P
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(left, right), ylim=(bottom, top))
     axes.set_axis_off()
-    for t in range(frames):
+    for t in range(frames if frames > 1 else 0):
         axes.text(t * _COLUMN, top - _MARGIN, f"$t = {t + 1}$", size=13, color=_canvas.INK, ha="center", va="top")
     for edge, curve, label, centre in zip(edges, curves, labels, centres, strict=True):
         colour = _colour(graph.edges[edge].get("coefficient"))
@@ -86,7 +86,7 @@ def draw_graph(graph: networkx.DiGraph, frames: int, latents: int, path: str | P
             _draw_label(axes, centre, label, colour)
     isolated = [graph.degree(node) == 0 for node in range(d)]
     for node, centre in enumerate(nodes):
-        _draw_node(axes, centre, node, latents, isolated[node])
+        _draw_node(axes, centre, node, latents, frames > 1, isolated[node])
     _draw_legend(axes, (left + right) / 2, bottom + _MARGIN, signed=any(labels), isolated=any(isolated))
     return _canvas.save(figure, path)
 
@@ -138,7 +138,7 @@ def _draw_label(axes: Axes, centre: np.ndarray, label: str, colour: str) -> None
     )
 
 
-def _draw_node(axes: Axes, centre: np.ndarray, node: int, latents: int, isolated: bool) -> None:
+def _draw_node(axes: Axes, centre: np.ndarray, node: int, latents: int, timed: bool, isolated: bool) -> None:
     from matplotlib.patches import Circle
 
     axes.add_patch(
@@ -153,7 +153,7 @@ def _draw_node(axes: Axes, centre: np.ndarray, node: int, latents: int, isolated
     )
     ink = _canvas.GREY if isolated else _canvas.INK
     x, y = centre
-    subscript = f"{node // latents + 1},{node % latents + 1}"
+    subscript = f"{node // latents + 1},{node % latents + 1}" if timed else f"{node + 1}"
     axes.text(x, y + 0.05, f"$z_{{{subscript}}}$", size=13, color=ink, ha="center", va="center", zorder=4)
     axes.text(x, y - 0.155, f"[{node}]", size=6.5, color=_canvas.GREY, ha="center", va="center", zorder=4)
 
