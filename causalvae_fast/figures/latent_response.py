@@ -59,7 +59,7 @@ def draw_latent_response(
             raise ValueError(f"{name} must be finite")
 
     k = z.shape[1]
-    columns = min(k, 4)
+    columns = k if k <= 5 else 4
     rows = math.ceil(k / columns)
     left, right, top, bottom = 0.68, 1.0, 0.42, 0.62
     row_height = _PANEL + _GAP + 0.3  # a title stands above each panel
