@@ -171,6 +171,7 @@ def test_own_images_that_are_missing_are_named(tmp_path: Path, capsys: pytest.Ca
 def test_a_missing_extra_is_named(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(cvf, "training", cvf.training)  # so that the one of sys.modules is back afterwards
     for name in [name for name in sys.modules if name.startswith(("causalvae_fast.training", "tyro", "yaml"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "yaml", None)

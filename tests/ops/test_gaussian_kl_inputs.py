@@ -57,7 +57,7 @@ def test_layouts_of_large_samples(given: tuple[str, str]) -> None:
 
 
 def test_it_makes_itself_known() -> None:
-    assert backends()["gaussian_kl"].keys() == {"reference", "cpu"}
+    assert backends()["gaussian_kl"].keys() == {"reference", "cpu", "cuda"}
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
