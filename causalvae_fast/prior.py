@@ -40,8 +40,8 @@ class SEMPrior(nn.Module):
     - `pivot="ancestral"`: at `pivots` samples z0 of the SEM, shared by the batch, whose local Gaussians are
       reduced by `closest`: "logsumexp", the bound for the mixture of them, or "min", the closest one.
       `centre="pivot"`, b = z0 - A z0, puts the mean of each Gaussian on its pivot. It is not exact for a linear
-      SEM, as it counts the pivot's noise twice; `centre="mean"`, b = f(z0) - A z0, is, but did not find the graph
-      of a parabola where the other did.
+      SEM, as it counts the pivot's noise twice; `centre="mean"`, b = f(z0) - A z0, is, but found the graph
+      of a parabola less often (docs/pivots.md).
     - `estimator="monte_carlo"`: log q(z) - log p(z) at a posterior sample z, without any expansion: unbiased, with
       the variance of one sample.
 

@@ -167,6 +167,8 @@ def test_errors_of_do() -> None:
             query(z, {0: torch.tensor([1.0, torch.nan])})
         with pytest.raises(ValueError, match=r"z must have shape \(B, 4\), got \(2, 3\)"):
             query(z[:, :3], {0: 1.0})
+        with pytest.raises(TypeError, match="do must be a mapping"):
+            query(z, [1])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"do\[0\] must be a number, got NaN"):
         prior.rsample((2,), do={0: float("nan")})
 

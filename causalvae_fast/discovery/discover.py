@@ -81,8 +81,8 @@ def discover(
     Raises:
         TypeError: if X is not real.
         ValueError: if X has another shape, too few samples, values that are not finite, a constant column, a
-            column twice (up to its units), or one that is a function of others without noise; if another
-            argument is out of its range.
+            column twice (up to its units), or one that is a linear function of others without noise; if
+            another argument is out of its range.
 
     >>> x = torch.randn(500, generator=torch.Generator().manual_seed(0))
     >>> y = x**2 + torch.randn(500, generator=torch.Generator().manual_seed(1))

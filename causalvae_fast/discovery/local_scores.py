@@ -46,7 +46,7 @@ class LocalScores:
         """Fit what is not yet there, together.
 
         Raises:
-            ValueError: if a column is a function of others, without noise.
+            ValueError: if a column is a linear function of others, without noise.
         """
         missing = [fit for fit in dict.fromkeys(wanted) if fit not in self._means]
         for batch in self._regressions.batches(missing):

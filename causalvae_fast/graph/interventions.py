@@ -24,10 +24,12 @@ def intervention(do: Do | None, like: Tensor, shape: torch.Size) -> tuple[Tensor
         Mask (d,) of the replaced nodes and values (N, d), or None and None where nothing is replaced.
 
     Raises:
-        TypeError: if a value is neither a number nor a tensor.
+        TypeError: if `do` is no mapping, or a value neither a number nor a tensor.
         ValueError: if a node is not in 0 .. d - 1, or a value has another shape or is NaN. torch.compile and the
             transforms of torch.func read no values, so that NaN passes there.
     """
+    if do is not None and not isinstance(do, Mapping):
+        raise TypeError(f"do must be a mapping {{node: value}}, got {type(do).__name__}")
     if not do:
         return None, None
     d = like.shape[-1]

@@ -14,8 +14,9 @@ class OutputNorm(nn.Module):
     """The normalisation (f_i - mean_i) / sqrt(var_i + eps) of outputs (N, d), without a scale that is learned.
 
     In training, mean and variance are those of the batch, and running ones follow them; in evaluation, and for
-    batches of fewer than 2 samples, they are the running ones. Nodes without parents are constants, which have no
-    scale: they are left as they are.
+    batches of fewer than 2 samples, they are the running ones. So in training a NaN in one sample reaches all of
+    its batch, and stays in the running statistics, as with `torch.nn.BatchNorm1d`. Nodes without parents are
+    constants, which have no scale: they are left as they are.
 
     Args:
         has_parents: boolean (d,).

@@ -20,7 +20,8 @@ class TemporalMechanism(Mechanism):
     Gates (`edges`) and `allowed` are those of the window, ((p + 1) latents)^2, shared by the time steps, so that
     they do not grow with the number of time steps; `influence` has those of all nodes. With a diagonal
     posterior, time and memory of the KL divergence, as those of sampling, grow with T; the Jacobian of all nodes
-    (`linearize`, `expand`) has (T latents)^2 elements for each sample, as a full posterior has.
+    (`linearize`, `expand`) has (T latents)^2 elements for each sample, as a full posterior has, and `influence`,
+    which `SEMPrior.intervene` asks for the descendants of a node, as many once.
 
     Args:
         mechanism: g, over (p + 1) * latents nodes with p >= 1; `temporal_mask(p + 1, latents)` is what it may
