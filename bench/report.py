@@ -39,7 +39,7 @@ LABELS = {
     "torch_distributions": "torch.distributions",
     "solve_triangular": "torch.linalg.solve_triangular",
     "inverse": "torch.linalg.inv",
-    "einsum_sem_kl": "Jacobian by einsum, sem_kl",
+    "einsum_sem_kl": "einsum Jacobian, sem_kl",
     "jacrev": "vmap(jacrev), formula",
     "gpytorch": "GPyTorch",
     "jax": "JAX jit",
@@ -67,11 +67,17 @@ def groups(rows: Iterable[Row]) -> dict[Group, list[Row]]:
     return dict(sorted(found.items()))
 
 
+def latents(row: Row) -> int:
+    """d: the last of a shape, unless that is the number of hidden units of a network."""
+    networks = row["op"] == "mlp_sem_kl" or row.get("kind") == "mlp"
+    return int(row["shape"][-2 if networks else -1])
+
+
 def cases(rows: Iterable[Row]) -> dict[tuple[Any, ...], dict[str, Row]]:
     """The contenders of each case, in the order of shapes and variants."""
     found: dict[tuple[Any, ...], dict[str, Row]] = {}
     for row in rows:
-        key = (row["shape"][-1], row["shape"], variant(row), row["mode"])
+        key = (latents(row), row["shape"], variant(row), row["mode"])
         found.setdefault((*key[:1], tuple(key[1]), *key[2:]), {})[row["contender"]] = row
     return dict(sorted(found.items()))
 

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 from records import BASELINE, KERNEL
-from report import LABELS, Group, Row, plot_name, variant
+from report import LABELS, Group, Row, latents, plot_name, variant
 
 # Ours in one hue, the bound in black, others in hues that colour-blind readers tell apart, each with its marker.
 STYLES: dict[str, dict[str, Any]] = {
@@ -84,13 +84,11 @@ def time_figure(rows: list[Row], title: str) -> plt.Figure:
 def _time_panel(axes: Axes, rows: list[Row]) -> dict[str, Any]:
     handles = {}
     for name in [n for n in STYLES if any(row["contender"] == n for row in rows)]:
-        points = sorted(
-            (row["shape"][-1], 1e3 * row["median_ms"] / row["shape"][0]) for row in rows_of(rows, name)
-        )
+        points = sorted((latents(row), 1e3 * row["median_ms"] / row["shape"][0]) for row in rows_of(rows, name))
         handles[name] = axes.plot(*zip(*points, strict=True), **(OTHERS | STYLES[name]))[0]
     known = [row for row in rows_of(rows, BASELINE) if "bound_ms" in row]
     if known:
-        points = sorted((row["shape"][-1], 1e3 * row["bound_ms"] / row["shape"][0]) for row in known)
+        points = sorted((latents(row), 1e3 * row["bound_ms"] / row["shape"][0]) for row in known)
         handles["the bound"] = axes.plot(*zip(*points, strict=True), color="black", linestyle=":", linewidth=1.6)[
             0
         ]
@@ -108,7 +106,7 @@ def bound_figure(rows: list[Row], title: str) -> plt.Figure:
         for what, color in zip(variants, VARIANT_COLORS, strict=False):
             for name, style in ((BASELINE, "-"), (KERNEL, "--")):
                 chosen = [r for r in rows_of(rows, name) if variant(r) == what and r["mode"] == mode]
-                points = sorted((r["shape"][-1], r["fraction_of_bound"]) for r in chosen if "limit" in r)
+                points = sorted((latents(r), r["fraction_of_bound"]) for r in chosen if "limit" in r)
                 if points:
                     label = f"{what}, {LABELS[name]}".lstrip(", ")
                     panel.plot(
@@ -135,7 +133,7 @@ def rows_of(rows: list[Row], contender: str) -> list[Row]:
 def _log_axes(axes: Axes, rows: list[Row]) -> None:
     """The sizes that were run are the ticks."""
     axes.set_xscale("log", base=2)
-    axes.set_xticks(sorted({row["shape"][-1] for row in rows}))
+    axes.set_xticks(sorted({latents(row) for row in rows}))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(color="#dddddd", linewidth=0.6)

@@ -146,3 +146,9 @@ def test_the_readme_shows_value_and_gradients() -> None:
 def test_a_readme_without_marks_is_left_alone() -> None:
     with pytest.raises(ValueError, match="has not one"):
         report.replace_block("nothing here", "block")
+
+
+def test_latents_are_not_hidden_units() -> None:
+    assert report.latents({"op": "mlp_sem_kl", "shape": [1024, 64, 16]}) == 64
+    assert report.latents({"op": "ancestral_sample", "kind": "mlp", "shape": [100, 5, 8]}) == 5
+    assert report.latents({"op": "pivot_kl", "shape": [256, 32, 16]}) == 16
