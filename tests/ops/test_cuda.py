@@ -1,10 +1,13 @@
 """The CUDA backend where its kernels cannot run: each cause is said, and nothing falls back in silence."""
 
+import gc
+import weakref
 from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import Tensor
 
 import causalvae_fast as cvf
 from causalvae_fast.ops import _cuda, _native, propagate
@@ -66,9 +69,37 @@ def test_pytorch_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
         _cuda.check("cuda")
 
 
-def test_where_they_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_callers_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error holds the frames that it went through; this one is met by each call that chooses a backend."""
+    monkeypatch.setattr(_native, "_load", lambda name: module(driver=0))
+
+    def caller() -> weakref.ref[Tensor]:
+        tensor = torch.zeros(2)
+        assert choose_backend("propagate", None, "cuda") == "reference"
+        return weakref.ref(tensor)
+
+    kept = caller()
+    gc.collect()
+    assert kept() is None
+
+
+def with_devices(monkeypatch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -> None:
     monkeypatch.setattr(_native, "_load", lambda name: module())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(capabilities))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capabilities[index])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"GPU {index}")
+
+
+def test_a_device_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_devices(monkeypatch, (9, 0), (7, 5))
+    with pytest.raises(NotUsableError, match=r"GPU 1 has compute capability 7\.5"):
+        _cuda.check("cuda")
+    assert choose_backend("propagate", None, "cuda") == "reference"
+
+
+def test_where_they_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_devices(monkeypatch, (8, 0))
     assert choose_backend("propagate", None, "cuda") == "cuda"
     assert cvf.backends()["propagate"]["cuda"].detail == (
         "compiled kernels for H100: runtime 13.0, driver for CUDA 13.0"

@@ -17,7 +17,9 @@
 namespace cvf::cuda {
 
 inline void check(cudaError_t status, const char* what) {
-  if (status != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status));
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // is said here, and not again by the next launch
+  throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status));
 }
 
 // Makes the device of a place the current one, and the former one afterwards.

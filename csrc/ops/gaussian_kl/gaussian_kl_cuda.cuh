@@ -9,7 +9,9 @@
 
 namespace cvf::gaussian_kl::cuda {
 
-inline constexpr int64_t kMostShared = 64;       // d up to which matrices are in shared memory
+// d up to which matrices are in shared memory: in float64 what fits into the 99 KB of GeForce and L4, A10 and the like.
+template <class T>
+inline constexpr int64_t kMostShared = sizeof(T) == 8 ? 50 : 64;
 inline constexpr int64_t kMostBlocks = 2 * 132;  // that have matrices in global memory, or sums of their own
 inline constexpr int64_t kMatrices = 4, kVectors = 3;
 
@@ -82,7 +84,7 @@ __device__ void write_square(const Stage<T>& stage, const Matrix<T>& X, int64_t 
 template <class T>
 __global__ void __launch_bounds__(kThreads, 2) gaussian_kl_kernel(Arguments<T> args, Memory<T> memory) {
   const int64_t d = args.d;
-  const bool large = d > kMostShared;
+  const bool large = d > kMostShared<T>;
   T* const shared = shared_memory<T>();
   const Stage<T> stage{shared, shared + kTileElements};
   T* const matrices = large ? memory.matrices + blockIdx.x * kMatrices * d * d : shared + kStageElements;
@@ -188,7 +190,7 @@ template <class T>
 struct Plan {
   explicit Plan(const Arguments<T>& args) {
     const int64_t d = args.d;
-    const bool large = d > kMostShared, sums_p = args.shared_matrix_p && args.grad_matrix_p != nullptr;
+    const bool large = d > kMostShared<T>, sums_p = args.shared_matrix_p && args.grad_matrix_p != nullptr;
     blocks =
         large || sums_p || (args.shared_matrix_p && args.covariance_p) ? std::min(args.batch, kMostBlocks) : args.batch;
     matrices = large ? blocks * kMatrices * d * d : 0;
