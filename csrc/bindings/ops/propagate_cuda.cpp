@@ -1,6 +1,7 @@
 #include "ops/propagate/propagate_cuda.h"
 
 #include "bindings/cuda_arguments.h"
+#include "bindings/ops/propagate.h"
 
 namespace cvf::bindings {
 namespace {
@@ -8,18 +9,8 @@ namespace {
 void propagate_forward(CudaTensor jac, CudaTensor offset, CudaTensor log_sigma, CudaTensor loc, CudaTensor scale_tril,
                        int device, int64_t stream) {
   with_type_of(jac, [&]<class T>() {
-    propagate::cuda::forward<T>(
-        {
-            .batch = loc.dims() == 2 ? loc.size(0) : 1,
-            .d = log_sigma.size(0),
-            .jac = jac.rows<T>(2),
-            .offset = offset.rows<T>(1),
-            .log_sigma = log_sigma.row<T>(),
-            .shared_jac = jac.dims() == 2,
-            .loc = loc.output<T>(),
-            .scale_tril = scale_tril.output<T>(),
-        },
-        place_of(device, stream));
+    propagate::cuda::forward(propagate_forward_arguments<T>(jac, offset, log_sigma, loc, scale_tril),
+                             place_of(device, stream));
   });
 }
 
@@ -27,21 +18,8 @@ void propagate_backward(CudaTensor jac, CudaTensor offset, CudaTensor log_sigma,
                         CudaTensor upstream_loc, CudaTensor upstream_scale_tril, CudaTensor grad_jac,
                         CudaTensor grad_offset, CudaTensor grad_log_sigma, int device, int64_t stream) {
   with_type_of(jac, [&]<class T>() {
-    const propagate::Backward<T> arguments{
-        .batch = loc.dims() == 2 ? loc.size(0) : 1,
-        .d = log_sigma.size(0),
-        .jac = jac.rows<T>(2),
-        .log_sigma = log_sigma.row<T>(),
-        .loc = loc.rows<T>(1),
-        .scale_tril = scale_tril.rows<T>(2),
-        .upstream_loc = upstream_loc.rows<T>(1),
-        .upstream_scale_tril = upstream_scale_tril.rows<T>(2),
-        .shared_jac = jac.dims() == 2,
-        .shared_offset = offset.dims() == 1,
-        .grad_jac = grad_jac.output<T>(),
-        .grad_offset = grad_offset.output<T>(),
-        .grad_log_sigma = grad_log_sigma.output<T>(),
-    };
+    const auto arguments = propagate_backward_arguments<T>(jac, offset, log_sigma, loc, scale_tril, upstream_loc,
+                                                           upstream_scale_tril, grad_jac, grad_offset, grad_log_sigma);
     const Scratch<T> scratch(jac, propagate::cuda::backward_scratch(arguments));
     propagate::cuda::backward(arguments, scratch.data(), place_of(device, stream));
   });
