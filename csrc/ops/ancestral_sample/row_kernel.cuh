@@ -10,17 +10,30 @@ using namespace cvf::cuda;
 
 inline constexpr int kRowThreads = 256;
 
+template <class T>
+struct SampleMatrices {
+  const T *jac, *quadratic;
+};
+
+// The matrices of a group's sample, loaded into shared memory in rows of `pitch`.
+template <class T, bool kQuadratic>
+__device__ SampleMatrices<T> matrices_of(const Equations<T>& equations, const Group& group, int pitch) {
+  const int64_t d = equations.d;
+  T* const jac = shared_memory<T>() + group.place * (kQuadratic ? 2 : 1) * d * pitch;
+  T* const quadratic = jac + d * pitch;
+  load_rows(jac, equations.jac[group.sample], d, pitch, group.lane);
+  if (kQuadratic) load_rows(quadratic, equations.quadratic[group.sample], d, pitch, group.lane);
+  __syncwarp();
+  return {jac, quadratic};
+}
+
 template <class T, bool kQuadratic>
 __global__ void __launch_bounds__(kGroupThreads) small_row_forward(Forward<T> args, int width) {
   const Equations<T>& equations = args.equations;
   const int64_t d = equations.d;
   const int pitch = static_cast<int>(d) | 1;
   const Group group(width, equations.batch);
-  T* const jac = shared_memory<T>() + group.place * (kQuadratic ? 2 : 1) * d * pitch;
-  T* const quadratic = jac + d * pitch;
-  load_rows(jac, equations.jac[group.sample], d, pitch, group.lane);
-  if (kQuadratic) load_rows(quadratic, equations.quadratic[group.sample], d, pitch, group.lane);
-  __syncwarp();
+  const auto [jac, quadratic] = matrices_of<T, kQuadratic>(equations, group, pitch);
   const int i = group.lane;
   bool own = false;
   T z = 0;
@@ -44,11 +57,7 @@ __global__ void __launch_bounds__(kGroupThreads) small_row_backward(Backward<T> 
   const int64_t d = equations.d;
   const int pitch = static_cast<int>(d) | 1;
   const Group group(width, equations.batch);
-  T* const jac = shared_memory<T>() + group.place * (kQuadratic ? 2 : 1) * d * pitch;
-  T* const quadratic = jac + d * pitch;
-  load_rows(jac, equations.jac[group.sample], d, pitch, group.lane);
-  if (kQuadratic) load_rows(quadratic, equations.quadratic[group.sample], d, pitch, group.lane);
-  __syncwarp();
+  const auto [jac, quadratic] = matrices_of<T, kQuadratic>(equations, group, pitch);
   const int i = group.lane;
   bool own = false;
   T z = 0, linear = 0, curved = 0;

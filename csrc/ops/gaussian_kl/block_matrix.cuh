@@ -77,6 +77,25 @@ __device__ void solve_tile(const T* tile, int rows, Columns<T>& x) {
   }
 }
 
+// The last step for rows of a panel of X, from the products of L with the rows that are known: X := D^-1 (X - sum), or
+// D^-T (X - sum), with the tile D of L on the diagonal.
+template <bool kTransposed, class T>
+__device__ void finish_panel(const Stage<T>& stage, const Matrix<T>& L, const Matrix<T>& X, int64_t d, int64_t row,
+                             int64_t column, Columns<T>& sum) {
+  __syncthreads();
+  load(stage, L, d, row, row);
+  load_panel<false>(stage, X, d, row, column);
+  __syncthreads();
+  for (int c = 0; c < kColumns; ++c) {
+    sum.at[c] = stage.panel[lane() * kPanelPitch + warp() * kColumns + c] - sum.at[c];
+  }
+  solve_tile<kTransposed>(stage.tile, rows_of_tile(d, row), sum);
+  for (int c = 0; c < kColumns; ++c) {
+    const int64_t i = row + lane(), j = column + warp() * kColumns + c;
+    if (i < d && j < X.width) X(i, j) = sum.at[c];
+  }
+}
+
 // X := L^-1 X, panel after panel of its columns. `lower`: X is lower triangular.
 template <class T>
 __device__ void solve(const Stage<T>& stage, const Matrix<T>& L, const Matrix<T>& X, int64_t d, bool lower) {
@@ -90,18 +109,7 @@ __device__ void solve(const Stage<T>& stage, const Matrix<T>& L, const Matrix<T>
         __syncthreads();
         multiply<false>(stage.tile, stage.panel, kPanelPitch, sum);
       }
-      __syncthreads();
-      load(stage, L, d, row, row);
-      load_panel<false>(stage, X, d, row, column);
-      __syncthreads();
-      for (int c = 0; c < kColumns; ++c) {
-        sum.at[c] = stage.panel[lane() * kPanelPitch + warp() * kColumns + c] - sum.at[c];
-      }
-      solve_tile<false>(stage.tile, rows_of_tile(d, row), sum);
-      for (int c = 0; c < kColumns; ++c) {
-        const int64_t i = row + lane(), j = column + warp() * kColumns + c;
-        if (i < d && j < X.width) X(i, j) = sum.at[c];
-      }
+      finish_panel<false>(stage, L, X, d, row, column, sum);
     }
   }
 }
@@ -119,18 +127,7 @@ __device__ void solve_transposed(const Stage<T>& stage, const Matrix<T>& L, cons
         __syncthreads();
         multiply<true>(stage.tile, stage.panel, kPanelPitch, sum);
       }
-      __syncthreads();
-      load(stage, L, d, row, row);
-      load_panel<false>(stage, X, d, row, column);
-      __syncthreads();
-      for (int c = 0; c < kColumns; ++c) {
-        sum.at[c] = stage.panel[lane() * kPanelPitch + warp() * kColumns + c] - sum.at[c];
-      }
-      solve_tile<true>(stage.tile, rows_of_tile(d, row), sum);
-      for (int c = 0; c < kColumns; ++c) {
-        const int64_t i = row + lane(), j = column + warp() * kColumns + c;
-        if (i < d && j < X.width) X(i, j) = sum.at[c];
-      }
+      finish_panel<true>(stage, L, X, d, row, column, sum);
     }
   }
 }
