@@ -4,7 +4,6 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -46,18 +45,6 @@ void hide_upper(std::vector<T>& matrices, int64_t d, bool diagonal) {
     const int64_t row = static_cast<int64_t>(k) / d % d, column = static_cast<int64_t>(k) % d;
     if (column > row || (diagonal && column == row)) matrices[k] = std::numeric_limits<T>::quiet_NaN();
   }
-}
-
-// Equal up to rounding, relative to the largest entry.
-template <class T>
-bool are_close(const std::vector<T>& actual, const std::vector<double>& truth, double roundings) {
-  double unit = 1;
-  for (const double value : truth) unit = std::fmax(unit, std::abs(value));
-  const double tolerance = roundings * static_cast<double>(std::numeric_limits<T>::epsilon());
-  for (size_t k = 0; k < truth.size(); ++k) {
-    if (!close(static_cast<double>(actual[k]), truth[k], tolerance, unit)) return false;
-  }
-  return actual.size() == truth.size();
 }
 
 template <class T>

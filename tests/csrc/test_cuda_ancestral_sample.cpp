@@ -112,12 +112,12 @@ void test_shape(const Shape& s, std::mt19937& random) {
   const Results<T> results = cvf::test::in_both_orders<T>([&] { return run(s, t); }, same);
   CHECK(same);
   const Results<double> truth = expected(s, t);
-  CHECK(cvf::test::are_close(results.z, truth.z, 100));
-  CHECK(cvf::test::are_close(results.noise, truth.noise, 100));
-  CHECK(cvf::test::are_close(results.jac, truth.jac, 100));
-  CHECK(cvf::test::are_close(results.quadratic, truth.quadratic, 100));
-  CHECK(cvf::test::are_close(results.offset, truth.offset, 100));
-  CHECK(cvf::test::are_close(results.values, truth.values, 100));
+  cvf::test::compare(results.z, truth.z, 100);
+  cvf::test::compare(results.noise, truth.noise, 100);
+  cvf::test::compare(results.jac, truth.jac, 100);
+  cvf::test::compare(results.quadratic, truth.quadratic, 100);
+  cvf::test::compare(results.offset, truth.offset, 100);
+  cvf::test::compare(results.values, truth.values, 100);
 }
 
 // NaN in one sample, and in what a replaced node has no use for.

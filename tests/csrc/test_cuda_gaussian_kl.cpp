@@ -115,11 +115,11 @@ void test_shape(const Shape& s, std::mt19937& random) {
   Results<T> results = cvf::test::in_both_orders<T>([&] { return run(s, t); }, same);
   CHECK(same);
   const Results<double> truth = expected(s, t);
-  CHECK(cvf::test::are_close(results.value, truth.value, 300));
-  CHECK(cvf::test::are_close(results.loc_q, truth.loc_q, 300));
-  CHECK(cvf::test::are_close(results.loc_p, truth.loc_p, 300));
-  CHECK(cvf::test::are_close(results.matrix_q, truth.matrix_q, 300));
-  CHECK(cvf::test::are_close(results.matrix_p, truth.matrix_p, 300));
+  cvf::test::compare(results.value, truth.value, 300);
+  cvf::test::compare(results.loc_q, truth.loc_q, 300);
+  cvf::test::compare(results.loc_p, truth.loc_p, 300);
+  cvf::test::compare(results.matrix_q, truth.matrix_q, 300);
+  cvf::test::compare(results.matrix_p, truth.matrix_p, 300);
   if ((s.d > 5 && s.batch != 1) || s.d > 33) return;
   // Each result alone is the same.
   const Results<T> kept = results;

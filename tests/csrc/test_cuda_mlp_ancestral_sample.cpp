@@ -126,14 +126,14 @@ void test_shape(const Shape& s, std::mt19937& random) {
   const Results<T> results = cvf::test::in_both_orders<T>([&] { return run(s, t); }, same);
   CHECK(same);
   const Results<double> truth = expected(s, t);
-  CHECK(cvf::test::are_close(results.z, truth.z, 200));
-  CHECK(cvf::test::are_close(results.noise, truth.noise, 200));
-  CHECK(cvf::test::are_close(results.w_in, truth.w_in, 200));
-  CHECK(cvf::test::are_close(results.b_in, truth.b_in, 200));
-  CHECK(cvf::test::are_close(results.w_out, truth.w_out, 200));
-  CHECK(cvf::test::are_close(results.b_out, truth.b_out, 200));
-  CHECK(cvf::test::are_close(results.edges, truth.edges, 200));
-  CHECK(cvf::test::are_close(results.values, truth.values, 200));
+  cvf::test::compare(results.z, truth.z, 200);
+  cvf::test::compare(results.noise, truth.noise, 200);
+  cvf::test::compare(results.w_in, truth.w_in, 200);
+  cvf::test::compare(results.b_in, truth.b_in, 200);
+  cvf::test::compare(results.w_out, truth.w_out, 200);
+  cvf::test::compare(results.b_out, truth.b_out, 200);
+  cvf::test::compare(results.edges, truth.edges, 200);
+  cvf::test::compare(results.values, truth.values, 200);
 }
 
 // NaN in one sample stays there, and in what a replaced node has no use for it does nothing.

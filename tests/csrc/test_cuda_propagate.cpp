@@ -110,11 +110,11 @@ void test_shape(const Shape& s, std::mt19937& random) {
   Results<T> results = cvf::test::in_both_orders<T>([&] { return run(s, t); }, same);
   CHECK(same);
   const Results<double> truth = expected(s, t);
-  CHECK(cvf::test::are_close(results.loc, truth.loc, 100));
-  CHECK(cvf::test::are_close(results.scale_tril, truth.scale_tril, 100));
-  CHECK(cvf::test::are_close(results.jac, truth.jac, 100));
-  CHECK(cvf::test::are_close(results.offset, truth.offset, 100));
-  CHECK(cvf::test::are_close(results.log_sigma, truth.log_sigma, 100));
+  cvf::test::compare(results.loc, truth.loc, 100);
+  cvf::test::compare(results.scale_tril, truth.scale_tril, 100);
+  cvf::test::compare(results.jac, truth.jac, 100);
+  cvf::test::compare(results.offset, truth.offset, 100);
+  cvf::test::compare(results.log_sigma, truth.log_sigma, 100);
   if (s.d > 5 && s.batch != 1) return;
   // Each gradient alone is the same.
   const Results<T> kept = results;
