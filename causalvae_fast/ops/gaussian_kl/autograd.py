@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 
 from torch import Tensor
 
-from causalvae_fast.ops._fused import FusedOp, Kernels
-from causalvae_fast.ops._outputs import Gradients, Tensors
+from causalvae_fast.ops._fused import FusedOp
+from causalvae_fast.ops._one_pass import of_samples
 from causalvae_fast.ops.gaussian_kl.cpu import gaussian_kl_cpu
 from causalvae_fast.ops.gaussian_kl.cuda import gaussian_kl_cuda
 from causalvae_fast.ops.gaussian_kl.reference import cholesky, gaussian_kl_of_factors
@@ -19,16 +18,6 @@ GIVEN = ("scale_tril", "covariance_matrix")
 
 def _fake(loc_q: Tensor, loc_p: Tensor, matrix_q: Tensor, matrix_p: Tensor) -> tuple[Tensor]:
     return (loc_q.new_empty(loc_q.shape[0]),)
-
-
-def _kernels(kernel: Callable[..., tuple[Tensor, Gradients]]) -> Kernels:
-    def forward(*inputs: Tensor) -> tuple[Tensor]:
-        return (kernel(*inputs)[0],)
-
-    def backward(upstreams: Tensors, inputs: Tensors, outputs: Tensors, wanted: Sequence[bool]) -> Gradients:
-        return kernel(*inputs, upstream=upstreams[0], wanted=wanted)[1]
-
-    return Kernels(forward, backward)
 
 
 def _op(given_q: str, given_p: str) -> FusedOp:
@@ -47,7 +36,7 @@ def _op(given_q: str, given_p: str) -> FusedOp:
         f"gaussian_kl_{given_q}_{given_p}",
         reference=reference,
         fake=_fake,
-        kernels={name: _kernels(kernel) for name, kernel in kernels.items()},
+        kernels={name: of_samples(kernel) for name, kernel in kernels.items()},
         public="gaussian_kl",
     )
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
-from causalvae_fast.ops._fused import FusedOp, Kernels, reduce
-from causalvae_fast.ops._one_pass import one_pass
-from causalvae_fast.ops._outputs import Gradients, Tensors
+from causalvae_fast.ops._fused import FusedOp
+from causalvae_fast.ops._one_pass import one_launch, one_pass
+from causalvae_fast.ops._outputs import Gradients
 from causalvae_fast.ops.sem_kl.cpu import sem_kl_cpu
 from causalvae_fast.ops.sem_kl.reference import packed_sem_kl_reference, sem_kl_reference
 
@@ -19,34 +18,22 @@ def _fake(jac: Tensor, offset: Tensor, log_sigma: Tensor, loc: Tensor, factor: T
     return (loc.new_empty(loc.shape[0]),)
 
 
-def _triton_kernels(*, packed_jac: bool, packed_scale_tril: bool) -> Kernels:
-    def kernel(*inputs: Tensor, **options: Any) -> tuple[Tensor, Gradients]:
-        from causalvae_fast.ops.sem_kl.triton_kernel import sem_kl_triton  # imports Triton, which may not be there
+def _triton(*inputs: Tensor, **options: Any) -> tuple[Tensor, Gradients]:
+    from causalvae_fast.ops.sem_kl.triton_kernel import sem_kl_triton  # imports Triton, which may not be there
 
-        return sem_kl_triton(*inputs, packed_jac=packed_jac, packed_scale_tril=packed_scale_tril, **options)
-
-    def forward(*inputs: Tensor) -> tuple[Tensor]:
-        return (kernel(*inputs)[0],)
-
-    def backward(upstreams: Tensors, inputs: Tensors, outputs: Tensors, wanted: Sequence[bool]) -> Gradients:
-        return kernel(*inputs, upstream=upstreams[0], wanted=wanted)[1]
-
-    def reduced(inputs: Tensors, reduction: str, wanted: Sequence[bool]) -> tuple[Tensor, Gradients]:
-        value, gradients = kernel(*inputs, upstream=reduction, wanted=wanted)
-        return reduce(value, reduction), gradients
-
-    return Kernels(forward, backward, reduced)
+    return sem_kl_triton(*inputs, **options)
 
 
 def _op(*, packed_jac: bool, packed_scale_tril: bool) -> FusedOp:
     layout = {"packed_jac": packed_jac, "packed_scale_tril": packed_scale_tril}
     packed = [name for name, is_packed in layout.items() if is_packed]
     cpu = functools.partial(sem_kl_cpu, packed_jac=packed_jac, packed_scale_tril=packed_scale_tril)
+    triton = functools.partial(_triton, **layout)
     return FusedOp(
         "_".join(["sem_kl", *packed]),
         reference=packed_sem_kl_reference(**layout) if packed else sem_kl_reference,
         fake=_fake,
-        kernels={"cpu": one_pass(cpu), "triton": _triton_kernels(**layout)},
+        kernels={"cpu": one_pass(cpu), "triton": one_launch(triton)},
         public="sem_kl",
     )
 
