@@ -11,6 +11,7 @@ import torch
 from checks import same_bits
 from fused_checks import as_tuple, leaves
 from gaussian_inputs import COMBINATIONS, SHARED, gaussian_case
+from gpu_checks import captured, on_a_late_stream, overwrite
 from inputs import DTYPES, SHARING, sem_inputs
 from mlp_inputs import mlp_inputs
 from tolerances import RELATIVE, gradient_error
@@ -156,15 +157,10 @@ def test_another_stream(op: str, d: int) -> None:
     for problem in problems(op, 17, d, torch.float32):
         inputs = problem.to("cuda")
         expected = outputs_and_gradients(inputs)
-        late = Problem(inputs.op, tuple(torch.zeros_like(t) for t in inputs.inputs))
-        torch.cuda.synchronize()
-        stream = torch.cuda.Stream()
-        with torch.cuda.stream(stream):
-            torch.cuda._sleep(20_000_000)
-            for target, source in zip(late.inputs, inputs.inputs, strict=True):
-                target.copy_(source)
-            found = outputs_and_gradients(late)
-        stream.synchronize()
+        found = on_a_late_stream(
+            inputs.inputs,
+            lambda *late, op=inputs.op: outputs_and_gradients(Problem(op, late)),  # type: ignore[misc]
+        )
         assert same_bits(found, expected)
 
 
@@ -181,19 +177,10 @@ def test_cuda_graph(op: str, d: int) -> None:
             outputs = as_tuple(op(*copies))
             return [*(o.detach() for o in outputs), *gradients(outputs, copies)]
 
-        warm = torch.cuda.Stream()
-        warm.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(warm):
-            step()
-        torch.cuda.current_stream().wait_stream(warm)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            captured = step()
-        with torch.no_grad():
-            for target, source in zip(copies, others.inputs, strict=True):
-                target.copy_(source)
+        graph, results = captured(step)
+        overwrite(copies, others.inputs)
         graph.replay()
-        assert same_bits(captured, outputs_and_gradients(others))
+        assert same_bits(results, outputs_and_gradients(others))
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from checks import BATCHES, SIZES, each_dtype, same_bits
+from gpu_checks import captured, on_a_late_stream, overwrite
 from inputs import upstream_gradient
 from mlp_sem_kl_inputs import POSTERIORS, MLPSEMInputs, mlp_sem_inputs, op_for, truth
 from tolerances import RELATIVE
@@ -74,15 +75,9 @@ def test_two_runs_give_the_same_bits_in_any_stream(posterior: str) -> None:
     inputs = mlp_sem_inputs(300, 40, 16, "diagonal" if posterior == "diagonal" else "full", torch.float32)
     given, upstream = on_gpu(inputs, posterior), upstream_gradient(300, torch.float32).cuda()
     expected = value_and_gradients("tanh", given, posterior, upstream)
-    late = given.map(torch.zeros_like)
-    torch.cuda.synchronize()
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        torch.cuda._sleep(50_000_000)
-        for target, source in zip(late, given, strict=True):
-            target.copy_(source)
-        found = value_and_gradients("tanh", late, posterior, upstream)
-    stream.synchronize()
+    found = on_a_late_stream(
+        given, lambda *late: value_and_gradients("tanh", MLPSEMInputs(*late), posterior, upstream)
+    )
     assert same_bits(found, expected)
 
 
@@ -99,17 +94,8 @@ def test_cuda_graph(posterior: str) -> None:
         value = op_for("silu", posterior)(*leaves)
         return [value.detach(), *torch.autograd.grad(value, leaves, ones)]
 
-    warm = torch.cuda.Stream()
-    warm.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(warm):
-        step()
-    torch.cuda.current_stream().wait_stream(warm)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
+    graph, results = captured(step)
     for numbers in (others, inputs):
-        with torch.no_grad():
-            for leaf, source in zip(leaves, numbers, strict=True):
-                leaf.copy_(source)
+        overwrite(leaves, numbers)
         graph.replay()
-        assert same_bits(captured, value_and_gradients("silu", numbers, posterior, ones))
+        assert same_bits(results, value_and_gradients("silu", numbers, posterior, ones))

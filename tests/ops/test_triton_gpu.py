@@ -19,6 +19,7 @@ from checks import (
     same_bits,
 )
 from fused_checks import fresh_compiler
+from gpu_checks import captured, on_a_late_stream, overwrite
 from inputs import SEMInputs, sem_inputs, true_sem_kl, upstream_gradient
 from torch import Tensor
 from triton_checks import needs_gpu
@@ -115,15 +116,7 @@ def test_another_stream(d: int, posterior: str) -> None:
     inputs = on_gpu(sem_inputs(17, d, posterior, dtype=torch.float32))
     upstream = torch.ones(17, device="cuda")
     expected = value_and_gradients(inputs, upstream)
-    late = inputs.map(torch.zeros_like)
-    torch.cuda.synchronize()
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        torch.cuda._sleep(50_000_000)
-        for target, source in zip(late, inputs, strict=True):
-            target.copy_(source)
-        found = value_and_gradients(late, upstream)
-    stream.synchronize()
+    found = on_a_late_stream(inputs, lambda *late: value_and_gradients(SEMInputs(*late), upstream))
     assert same_bits(found, expected)
 
 
@@ -140,21 +133,12 @@ def test_cuda_graph(d: int, posterior: str, jac: str) -> None:
         value = leaves.call(sem_kl, reduction="none")
         return [value.detach(), *torch.autograd.grad(value, leaves, torch.ones_like(value))]
 
-    warm = torch.cuda.Stream()
-    warm.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(warm):
-        step()
-    torch.cuda.current_stream().wait_stream(warm)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
+    graph, results = captured(step)
     for numbers in (others, inputs):
-        with torch.no_grad():
-            for leaf, source in zip(leaves, numbers, strict=True):
-                leaf.copy_(source)
+        overwrite(leaves, numbers)
         graph.replay()
         expected = value_and_gradients(numbers, torch.ones(17, device="cuda"))
-        assert same_bits(captured, expected)
+        assert same_bits(results, expected)
 
 
 @each_posterior
