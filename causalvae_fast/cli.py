@@ -10,15 +10,20 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from causalvae_fast import __version__
 
 if TYPE_CHECKING:
     from causalvae_fast.data import SpriteVideos
+    from causalvae_fast.models.image_vae import ImageVAE
     from causalvae_fast.models.video_vae import VideoVAE
     from causalvae_fast.training.config import SpritesConfig
+    from causalvae_fast.training.ovals_config import OvalsConfig
     from causalvae_fast.training.runs import Run
+
+Model = TypeVar("Model")
+Config = TypeVar("Config")
 
 _HELD_OUT_VIDEOS = 2000
 _HELD_OUT_SEED = 1_000_000  # added to the run's seed: other videos than those of any training
@@ -108,13 +113,12 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from causalvae_fast.data import make_ovals
     from causalvae_fast.training.checkpoint import write_atomically
     from causalvae_fast.training.evaluation import evaluate_sprites, metrics_text
-    from causalvae_fast.training.ovals_config import OvalsConfig
     from causalvae_fast.training.ovals_evaluation import evaluate_ovals, ovals_text
 
     run = _load(arguments.run)
     metrics = {"step": run.step, "steps": run.steps}
-    if isinstance(run.config, OvalsConfig):
-        metrics |= evaluate_ovals(run.model, make_ovals())  # type: ignore[arg-type]
+    if run.experiment == "ovals":
+        metrics |= evaluate_ovals(_ovals(run)[0], make_ovals())
         text = ovals_text(metrics)
     else:
         model, config = _sprites(run)
@@ -129,16 +133,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 def _figures(arguments: argparse.Namespace) -> int:
     from causalvae_fast.figures.ovals import draw_oval_figures
     from causalvae_fast.figures.sprites import draw_sprite_figures
-    from causalvae_fast.training.ovals_config import OvalsConfig
 
     run = _load(arguments.run)
-    if isinstance(run.config, OvalsConfig):
-        others = [_load(path) for path in arguments.compare]
-        if any(not isinstance(other.config, OvalsConfig) for other in others):
-            return _fail("--compare takes runs of `causalvae-fast train ovals`")
-        paths = draw_oval_figures([run, *others], run.folder.figures)
-    elif arguments.compare:
+    others = [_load(path) for path in arguments.compare] if run.experiment == "ovals" else []
+    if len(others) < len(arguments.compare) or any(other.experiment != "ovals" for other in others):
         return _fail("--compare takes runs of `causalvae-fast train ovals`")
+    if run.experiment == "ovals":
+        paths = draw_oval_figures([_ovals(r) for r in (run, *others)], run.folder.figures)
     else:
         model, config = _sprites(run)
         paths = draw_sprite_figures(model, _held_out(config, config.model.frames + 2), run.folder.figures)
@@ -152,8 +153,20 @@ def _sprites(run: Run) -> tuple[VideoVAE, SpritesConfig]:
     from causalvae_fast.models.video_vae import VideoVAE
     from causalvae_fast.training.config import SpritesConfig
 
-    if not (isinstance(run.model, VideoVAE) and isinstance(run.config, SpritesConfig)):
-        raise ValueError(f"the run in {run.folder.path} is not one of `causalvae-fast train sprites`")
+    return _parts(run, "sprites", VideoVAE, SpritesConfig)
+
+
+def _ovals(run: Run) -> tuple[ImageVAE, OvalsConfig]:
+    """Model and configuration of a run of the experiment with ovals."""
+    from causalvae_fast.models.image_vae import ImageVAE
+    from causalvae_fast.training.ovals_config import OvalsConfig
+
+    return _parts(run, "ovals", ImageVAE, OvalsConfig)
+
+
+def _parts(run: Run, experiment: str, model: type[Model], config: type[Config]) -> tuple[Model, Config]:
+    if not (isinstance(run.model, model) and isinstance(run.config, config)):
+        raise ValueError(f"the run in {run.folder.path} is not one of `causalvae-fast train {experiment}`")
     return run.model, run.config
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from causalvae_fast.figures import _canvas
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _CELL = 0.82  # inches
 _PANEL = 2.0
@@ -44,10 +49,7 @@ def draw_noise_grid(images: ArrayLike | Tensor, latents: Sequence[int], reach: f
         figure.text(0.25 / width, (y0 + _CELL / 2) / height, f"$n_{{{latents[row] + 1}}}$", size=12, ha="center")
         for step in range(steps):
             box = ((left + step * _CELL) / width, y0 / height, 0.95 * _CELL / width, 0.95 * _CELL / height)
-            axes = figure.add_axes(box)
-            axes.imshow(cells[row, step], cmap="gray_r", vmin=0, vmax=1)
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set(color=_canvas.PALE_GREY)
+            axes = _image(figure, box, cells[row, step], cmap="gray_r", vmin=0, vmax=1)
             if row == 0:
                 label = f"{values[step]:+.1f} $\\sigma$" if abs(values[step]) > 1e-9 else "0"
                 axes.set_title(label.replace("-", "\N{MINUS SIGN}"), size=9, color=_canvas.INK, pad=4)
@@ -73,14 +75,13 @@ def draw_noise_superimposed(images: ArrayLike | Tensor, latents: Sequence[int], 
         ValueError: if `images` has another shape.
     """
     cells = _checked(images, latents)
-    _canvas.new_figure(1, 1)  # for its error where matplotlib is missing
-    from matplotlib import colormaps
-
     rows, steps = cells.shape[:2]
-    colours = colormaps["plasma"](np.linspace(0, 0.92, steps))[:, :3]
     left, top, gap = 0.1, 0.36, 0.12
     width, height = 2 * left + rows * _PANEL + (rows - 1) * gap, top + _PANEL + 0.1
     figure = _canvas.new_figure(width, height)
+    from matplotlib import colormaps
+
+    colours = colormaps["plasma"](np.linspace(0, 0.92, steps))[:, :3]
     for row in range(rows):
         # Ink is subtracted from the paper: what all images share is the mean of their colours.
         weight = cells[row][..., None]
@@ -88,12 +89,18 @@ def draw_noise_superimposed(images: ArrayLike | Tensor, latents: Sequence[int], 
         mixed = (weight * colours[:, None, None]).sum(0) / np.maximum(total, 1e-6)
         cover = cells[row].max(0)[..., None]
         box = ((left + row * (_PANEL + gap)) / width, 0.1 / height, _PANEL / width, _PANEL / height)
-        axes = figure.add_axes(box)
-        axes.imshow(np.clip(1 - cover + cover * mixed, 0, 1))
-        axes.set(xticks=[], yticks=[])
+        axes = _image(figure, box, np.clip(1 - cover + cover * mixed, 0, 1))
         axes.set_title(f"$n_{{{latents[row] + 1}}}$", size=12, color=_canvas.INK, pad=4)
-        axes.spines[:].set(color=_canvas.PALE_GREY)
     return _canvas.save(figure, path)
+
+
+def _image(figure: Figure, box: tuple[float, float, float, float], pixels: np.ndarray, **options: Any) -> Axes:
+    """Axes with nothing but an image in a pale frame; the box is (left, bottom, width, height)."""
+    axes = figure.add_axes(box)
+    axes.imshow(pixels, **options)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(color=_canvas.PALE_GREY)
+    return axes
 
 
 def _checked(images: ArrayLike | Tensor, latents: Sequence[int]) -> np.ndarray:

@@ -14,34 +14,31 @@ from causalvae_fast.figures.latent_response import draw_latent_response
 from causalvae_fast.figures.noise_traversal import draw_noise_grid, draw_noise_superimposed
 from causalvae_fast.figures.prior_posterior import draw_prior_posterior
 from causalvae_fast.models.image_vae import ImageVAE
+from causalvae_fast.training.ovals_config import OvalsConfig
 from causalvae_fast.training.ovals_evaluation import encode_ovals
-from causalvae_fast.training.runs import Run
 
 _POINTS = 3000
 _GRID_REACH, _GRID_STEPS = 2.0, 9  # standard deviations of the noise, and images along them
 
 
 @torch.no_grad()
-def draw_oval_figures(runs: Sequence[Run], folder: Path) -> list[Path]:
+def draw_oval_figures(runs: Sequence[tuple[ImageVAE, OvalsConfig]], folder: Path) -> list[Path]:
     """Prior and aggregate posterior of all runs, and of the first one the response to position, traversals of its
     noise and its graph; returns the files.
     """
     ovals = make_ovals()
-    panels, first = [], None
-    for run in runs:
-        assert isinstance(run.model, ImageVAE)
-        loc, scale = encode_ovals(run.model, ovals)
-        first = loc if first is None else first
+    panels, means = [], []
+    for model, config in runs:
+        loc, scale = encode_ovals(model, ovals)
+        means.append(loc)
         chosen = torch.randperm(len(loc), generator=torch.Generator().manual_seed(0))[:_POINTS]
         posterior = loc[chosen] + scale[chosen] * torch.randn_like(scale[chosen])
         # A causal prior says which two latents to look at; of an isotropic one, the two that vary most.
-        causal = run.model.config.prior != "isotropic"
+        causal = model.config.prior != "isotropic"
         pair = [0, 1] if causal else loc.std(0).argsort(descending=True)[:2].sort().values.tolist()
-        title = f"{run.model.config.prior}, beta = {run.config.beta:g}"  # type: ignore[union-attr]
-        panels.append((title, run.model.prior.rsample((_POINTS,))[:, pair], posterior[:, pair], pair))
-    model = runs[0].model
-    assert isinstance(model, ImageVAE)
-    assert first is not None
+        title = f"{model.config.prior}, beta = {config.beta:g}"
+        panels.append((title, model.prior.rsample((_POINTS,))[:, pair], posterior[:, pair], pair))
+    model, first = runs[0][0], means[0]
     order = first.std(0).argsort(descending=True).tolist()
     images = _traversals(model, order)
     return [

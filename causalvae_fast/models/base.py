@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from causalvae_fast.graph.interventions import Do
 from causalvae_fast.prior import SEMPrior
 
 _LOG_SCALE_RANGE = (-8, 3)
@@ -31,6 +32,10 @@ class CausalVAE(nn.Module):
         """loc and scale (N, k) from what the encoder takes."""
         features = self.encoder(inputs)
         return self.to_loc(features), self.to_log_scale(features).clamp(*_LOG_SCALE_RANGE).exp()
+
+    def intervened(self, z: Tensor, do: Do, *, redraw: bool) -> Tensor:
+        """Latents z (N, d) under interventions: what these reach is drawn anew, or keeps the noise of z."""
+        return (self.prior.intervene if redraw else self.prior.counterfactual)(z, do)
 
     def as_floats(self, name: str, x: Tensor, shapes: Sequence[tuple[int | str, ...]]) -> Tensor:
         """Images as floats in [0, 1], if they have one of the shapes, in which a letter stands for any size.

@@ -133,8 +133,7 @@ class ImageVAE(CausalVAE):
         Raises:
             ValueError: if x or `do` does not fit.
         """
-        query = self.prior.intervene if redraw else self.prior.counterfactual
-        return self.decode(query(self.encode(x).mean, do))
+        return self.decode(self.intervened(self.encode(x).mean, do, redraw=redraw))
 
     def forward(self, images: Tensor, opened: Tensor | None = None, guide: Tensor | None = None) -> ImageTerms:
         """The terms of the loss for images (N, H, W[, C]), uint8 or float.

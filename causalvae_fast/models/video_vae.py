@@ -195,9 +195,7 @@ class VideoVAE(CausalVAE):
         x = self._images("x", x, dims=(5,))
         if x.shape[1] != self.config.frames:
             raise ValueError(f"x must have {self.config.frames} frames, got {x.shape[1]}")
-        z = self.encode(x).mean
-        query = self.prior.intervene if redraw else self.prior.counterfactual
-        return self.decode(query(z, do), background)
+        return self.decode(self.intervened(self.encode(x).mean, do, redraw=redraw), background)
 
     def forward(self, frames: Tensor, background: Tensor) -> VideoTerms:
         """The terms of the loss for windows (N, T, H, W, 3) and backgrounds (N, H, W, 3), uint8 or float."""

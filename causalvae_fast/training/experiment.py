@@ -26,6 +26,10 @@ class Experiment(ABC):
     model: CausalVAE
 
     @abstractmethod
+    def make_model(self) -> None:
+        """Set `model`, with weights drawn from the current random state."""
+
+    @abstractmethod
     def batch(self, index: Tensor, device: torch.device) -> tuple[Tensor, ...]:
         """The samples with these numbers, as the model takes them."""
 

@@ -32,7 +32,8 @@ class FirstComponent:
 
     def __call__(self, images: Tensor) -> Tensor:
         """(N,) for images (N, H, W)."""
-        return ((_blur(_shrink(images)) * self.direction).sum((1, 2)) - self.mean) / self.std
+        direction, mean, std = (t.to(images.device) for t in (self.direction, self.mean, self.std))
+        return ((_blur(_shrink(images)) * direction).sum((1, 2)) - mean) / std
 
 
 def _shrink(images: Tensor) -> Tensor:
@@ -40,6 +41,6 @@ def _shrink(images: Tensor) -> Tensor:
 
 
 def _blur(images: Tensor) -> Tensor:
-    cell = torch.arange(_CELLS)
+    cell = torch.arange(_CELLS, device=images.device)
     kernel = torch.exp(-((cell - cell.unsqueeze(1)) / _BLUR).square() / 2)  # (to, from)
     return kernel @ images @ kernel.T

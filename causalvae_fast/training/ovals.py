@@ -35,10 +35,7 @@ class OvalsExperiment(Experiment):
         self.model: ImageVAE = ImageVAE(self.config.model)
 
     def batch(self, index: Tensor, device: torch.device) -> tuple[Tensor, ...]:
-        images = self.ovals.images(self.chosen[index])
-        if not self.in_order:
-            return (images.to(device),)
-        return images.to(device), self.component(images).to(device)
+        return (self.ovals.images(self.chosen[index]).to(device),)
 
     def optimizer(self) -> torch.optim.Optimizer:
         groups = [{"name": "networks", "params": list(self.model.parameters())}]
@@ -62,13 +59,13 @@ class OvalsExperiment(Experiment):
         return ((progress - starts) / config.opening).clamp(0, 1)
 
     def terms(self, model: Any, batch: tuple[Tensor, ...], progress: float) -> ImageTerms:
-        config = self.config
+        (images,) = batch
         opened = self.opened(progress)
-        guided = self.in_order and progress < config.guide_end
+        guided = self.in_order and progress < self.config.guide_end
         terms: ImageTerms = model(
-            batch[0],
-            None if opened is None else opened.to(batch[0].device),
-            batch[1] if guided else None,
+            images,
+            None if opened is None else opened.to(images.device),
+            self.component(images) if guided else None,
         )
         return terms
 

@@ -54,7 +54,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     accelerator = _accelerator(config.device)
     folder = RunFolder(config.run)
     # Before the folder is touched: what is wrong with the user's images must not cost an earlier run.
-    experiment: SpritesExperiment | OvalsExperiment = (
+    experiment: Experiment = (
         SpritesExperiment(config) if isinstance(config, SpritesConfig) else OvalsExperiment(config)
     )
     set_seed(config.seed)
