@@ -9,13 +9,14 @@ The baseline holds a fingerprint of the sources. Where it fits, nothing has to b
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import re
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+
+from fingerprint import fingerprint
 
 ROOT = Path(__file__).resolve().parents[1]
 BASELINE = ROOT / "bench" / "results" / "cuda_builds.json"
@@ -40,13 +41,10 @@ def sources() -> list[Path]:
     return sorted(ROOT.glob("csrc/ops/*/*_cuda.cu"))
 
 
-def fingerprint() -> str:
-    """Of all that the kernels depend on: sources, headers, flags."""
-    digest = hashlib.sha256(repr(FLAGS).encode())
-    for path in [*sources(), *sorted(ROOT.glob("csrc/**/*.cuh")), *sorted(ROOT.glob("csrc/**/*.h"))]:
-        if "bindings" not in path.parts:
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
+def current() -> str:
+    """The fingerprint of all that the kernels depend on: sources, headers, flags."""
+    headers = [path for end in ("cuh", "h") for path in ROOT.glob(f"csrc/**/*.{end}")]
+    return fingerprint([*sources(), *(path for path in headers if "bindings" not in path.parts)], FLAGS)
 
 
 def release() -> str:
@@ -119,7 +117,7 @@ def main() -> None:
     lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in sorted(found.items())]
     text = ",\n".join(lines)
     if options.write:
-        head = f'"fingerprint": "{fingerprint()}",\n"nvcc": "{release()}",\n"kernels": {{\n'
+        head = f'"fingerprint": "{current()}",\n"nvcc": "{release()}",\n"kernels": {{\n'
         BASELINE.write_text("{\n" + head + text + "\n}\n}\n")
     else:
         print(text)

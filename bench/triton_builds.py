@@ -1,7 +1,10 @@
 """What the Triton kernels compile to, without a GPU: registers, shared memory and spills of each configuration.
 
     python bench/triton_builds.py            # print it, as tests/bench/test_triton_builds.py reads it
-    python bench/triton_builds.py --write    # replace it, or its part for --arch 90
+    python bench/triton_builds.py --write    # replace bench/results/triton_builds.json: three to four minutes
+
+The baseline holds a fingerprint of the sources and of Triton's version. Where it fits, nothing has to be compiled
+again.
 
 Launches are recorded by running the launchers on tensors without memory, so that what is compiled is what a call
 would launch: the same types, the same constants, the same alignment.
@@ -26,11 +29,13 @@ from typing import Any, NamedTuple
 
 import torch
 import triton
+from fingerprint import fingerprint
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-BASELINE = Path(__file__).parent / "results" / "triton_builds.json"
+ROOT = Path(__file__).resolve().parents[1]
+BASELINE = ROOT / "bench" / "results" / "triton_builds.json"
 ARCHITECTURES = (80, 90, 100)
 DTYPES = {torch.float32: "fp32", torch.float64: "fp64"}
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -45,13 +50,14 @@ class Launch(NamedTuple):
     options: dict[str, int]
 
     def key(self, arch: int) -> str:
-        """Names what it compiles to: the kernel, dtype, constants, warps, stages and architecture."""
+        """Names what it compiles to: the kernel, dtype, constants, warps, stages, what is None, architecture."""
         constants = {
             k: v
             for k, v in self.arguments.items()
             if isinstance(v, (bool, str)) or (k.isupper() and isinstance(v, int))
         }
         parts = [f"{k}={v}" for k, v in {**constants, **self.options}.items()]
+        parts += [f"no-{k}" for k, v in self.arguments.items() if v is None]
         return " ".join([self.kernel.__name__, self.dtype, *parts, f"sm_{arch}"])
 
     @property
@@ -193,6 +199,12 @@ def resources(compiled: Any) -> dict[str, int]:
     return {"registers": registers, "shared": compiled.metadata.shared, "spills": stack + local}
 
 
+def current() -> str:
+    """The fingerprint of what decides what is compiled, and to what."""
+    kernels = ROOT.glob("causalvae_fast/ops/**/*triton*.py")
+    return fingerprint([*kernels, Path(__file__)], triton.__version__)
+
+
 def every_launch() -> dict[str, Launch]:
     """One launch of every configuration and variant, by what distinguishes them; those with gradients first."""
     found = []
@@ -230,12 +242,17 @@ def one_of_each_configuration(launches: Iterable[Launch]) -> list[Launch]:
     return list(chosen.values())
 
 
-def build(architectures: Iterable[int] = ARCHITECTURES) -> dict[str, dict[str, int]]:
-    """What each configuration takes: for sm_90 in every variant, for others in one."""
-    launches = every_launch()
+def build(
+    architectures: Iterable[int] = ARCHITECTURES, *, one_of_each_kernel: bool = False
+) -> dict[str, dict[str, int]]:
+    """What each configuration takes: for sm_90 in every variant, for others in one; or one of each kernel."""
+    launches = list(every_launch().values())
     found = {}
     for arch in architectures:
-        for launch in launches.values() if arch == 90 else one_of_each_configuration(launches.values()):
+        chosen = launches if arch == 90 else one_of_each_configuration(launches)
+        if one_of_each_kernel:
+            chosen = list({launch.kernel.__name__: launch for launch in reversed(chosen)}.values())
+        for launch in chosen:
             found[launch.key(arch)] = resources(compile_launch(launch, arch))
             print(launch.key(arch), found[launch.key(arch)], file=sys.stderr, flush=True)
     return found
@@ -244,16 +261,15 @@ def build(architectures: Iterable[int] = ARCHITECTURES) -> dict[str, dict[str, i
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="replace the baseline")
-    parser.add_argument("--arch", type=int, nargs="*", default=ARCHITECTURES)
+    parser.add_argument("--arch", type=int, nargs="*", default=ARCHITECTURES, help="print those of these alone")
     options = parser.parse_args()
+    if options.write and options.arch != ARCHITECTURES:
+        parser.error("the baseline is written for all architectures: leave --arch out")
     found = build(options.arch)
     if options.write:
-        kept = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
-        endings = tuple(f"sm_{arch}" for arch in options.arch)
-        kept = {key: value for key, value in kept.items() if not key.endswith(endings)}
-        found = dict(sorted((kept | found).items())) | {"triton": triton.__version__}
-        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in found.items()]
-        BASELINE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in sorted(found.items())]
+        head = f'"fingerprint": "{current()}",\n"triton": "{triton.__version__}",\n"builds": {{\n'
+        BASELINE.write_text("{\n" + head + ",\n".join(lines) + "\n}\n}\n")
     else:
         print(json.dumps(found))
 
