@@ -149,7 +149,7 @@ class Comparison(NamedTuple):
         if self.spread and self.spread[1] >= 1:
             low, high = self.spread
             times += f" (within the spread: the other took {low:.2f} to {high:.2f} times as long, by quartiles)"
-        return f"{where}, {threads}: {times}"
+        return f"{where}, {threads}, {row['device'].rsplit(', ', 1)[-1]}: {times}"
 
 
 def comparisons(rows: list[Row], ours: str, *, packages: bool) -> list[Comparison]:
@@ -247,7 +247,7 @@ def readme_block(rows: list[Row], plots: list[Path], folder: Path) -> str:
     key = max(wanted, key=lambda k: max(row["time"] for row in wanted[k]))
     explained = EXPLAINED.replace("(README.md)", "(bench/README.md)")
     lines = [
-        f"{described(wanted[key])}. {explained}",
+        f"`{key[0]}` on {described(wanted[key])}. {explained}",
         "",
         *table([row for row in wanted[key] if row["mode"] == README_MODE]),
         "",

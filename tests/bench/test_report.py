@@ -14,7 +14,7 @@ def row(contender: str, ratio: float, **changes: Any) -> dict[str, Any]:
     made_up: dict[str, Any] = {
         "time": "2026-01-01T00:00:00+00:00",
         "commit": "0123456789ab",
-        "device": "Some Processor",
+        "device": "Some Processor, avx2",
         "threads": 1,
         "torch": "2.13.0",
         "op": "sem_kl",
@@ -84,12 +84,13 @@ def test_a_slower_row_is_reported() -> None:
     autograd, *rest = slower([*FASTER, row("compiled_formula", 0.5)])
     assert len(autograd) == 2
     assert (
-        "100 x 5, full, forward, float32, 1 thread: 2 ms, 2 times the time of formula, torch.compile"
+        "100 x 5, full, forward, float32, 1 thread, avx2: 2 ms, 2 times the time of formula, torch.compile"
         in autograd[1]
     )
     assert "within the spread" not in autograd[1]
     assert rest[1][1:] == [
-        "- sem_kl, 100 x 5, full, forward, float32, 1 thread: 2.4 ms, 2.4 times the time of formula, torch.compile"
+        "- sem_kl, 100 x 5, full, forward, float32, 1 thread, avx2: 2.4 ms, "
+        "2.4 times the time of formula, torch.compile"
     ]
 
 
@@ -128,10 +129,13 @@ def test_it_writes_a_report_and_the_part_of_the_readme(tmp_path: Path, capsys: p
     assert "2 times the time of formula, torch.compile" in written
     assert "2 times the time of formula, torch.compile" in capsys.readouterr().out
     plots = sorted(path.name for path in (tmp_path / "plots").iterdir())
-    assert plots == ["sem_kl-float32-1-some-processor-bound.png", "sem_kl-float32-1-some-processor-time.png"]
+    assert plots == [
+        "sem_kl-float32-1-some-processor-avx2-bound.png",
+        "sem_kl-float32-1-some-processor-avx2-time.png",
+    ]
     assert all(f"(plots/{name})" in written for name in plots)
     text = readme.read_text()
-    assert text.startswith(f"before\n{report.BEGIN}\nSome Processor, one thread, float32")
+    assert text.startswith(f"before\n{report.BEGIN}\n`sem_kl` on Some Processor, avx2, one thread, float32")
     assert text.endswith(f"{report.END}\nafter\n")
     assert "old" not in text
 
