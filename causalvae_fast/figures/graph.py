@@ -1,4 +1,4 @@
-"""The learned temporal graph."""
+"""The learned graph, of one time step or of several."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MIN_WIDTH = 4.2
 
 
 def draw_graph(graph: networkx.DiGraph, frames: int, latents: int, path: str | Path) -> Path:
-    """Draw a temporal graph: one column for each time step, one row for each latent.
+    """Draw a graph: a column for each time step, a row for each latent; of one time step alone, a row of nodes.
 
     To be seen: which latent of which frame influences which, and how much. Node `t * latents + k` is written
     z with the subscripts t + 1, k + 1 (k + 1 alone if there is one time step), above its number in square brackets
@@ -59,7 +59,10 @@ def draw_graph(graph: networkx.DiGraph, frames: int, latents: int, path: str | P
     if any(parent == child for parent, child in edges):
         raise ValueError("graph must have no self-loop")
 
-    nodes = np.array([(t * _COLUMN, -k * _ROW) for t in range(frames) for k in range(latents)])
+    if frames == 1:  # causes to the left of their effects
+        nodes = np.array([(k * _COLUMN / 1.4, 0.0) for k in range(latents)])
+    else:
+        nodes = np.array([(t * _COLUMN, -k * _ROW) for t in range(frames) for k in range(latents)])
     curves = route(edges, nodes, _RADIUS)
     labels = [_label(graph.edges[edge].get("coefficient")) for edge in edges]
     sizes = [(0.085 * len(label) + 0.06, 0.2) if label else (0.0, 0.0) for label in labels]
@@ -69,7 +72,7 @@ def draw_graph(graph: networkx.DiGraph, frames: int, latents: int, path: str | P
     drawn = np.concatenate([nodes - _RADIUS, nodes + _RADIUS, *(curve.at(np.linspace(0, 1)) for curve in curves)])
     (left, bottom), (right, top) = drawn.min(0) - _MARGIN, drawn.max(0) + _MARGIN
     bottom -= _LEGEND
-    top += _HEADER
+    top += _HEADER if frames > 1 else 0
     spare = max(_MIN_WIDTH - (right - left), 0) / 2
     left, right = left - spare, right + spare
 

@@ -40,8 +40,8 @@ def draw_noise_grid(images: ArrayLike | Tensor, latents: Sequence[int], reach: f
     """
     cells = _checked(images, latents)
     rows, steps = cells.shape[:2]
-    left, top = 0.5, 0.42
-    width, height = left + steps * _CELL + 0.08, top + rows * _CELL + 0.08
+    left, top, bottom = 0.5, 0.42, 0.36
+    width, height = left + steps * _CELL + 0.08, top + rows * _CELL + bottom
     figure = _canvas.new_figure(width, height)
     values = np.linspace(-reach, reach, steps)
     for row in range(rows):
@@ -53,10 +53,14 @@ def draw_noise_grid(images: ArrayLike | Tensor, latents: Sequence[int], reach: f
             if row == 0:
                 label = f"{values[step]:+.1f} $\\sigma$" if abs(values[step]) > 1e-9 else "0"
                 axes.set_title(label.replace("-", "\N{MINUS SIGN}"), size=9, color=_canvas.INK, pad=4)
+    caption = "the noise of one latent, in its standard deviations; that of the others is 0"
+    figure.text((left + steps * _CELL / 2) / width, 0.12 / height, caption, size=9, color=_canvas.INK, ha="center")
     return _canvas.save(figure, path)
 
 
-def draw_noise_superimposed(images: ArrayLike | Tensor, latents: Sequence[int], path: str | Path) -> Path:
+def draw_noise_superimposed(
+    images: ArrayLike | Tensor, latents: Sequence[int], reach: float, path: str | Path
+) -> Path:
     """Draw the images of each latent over one another, coloured by where along the traversal they stand.
 
     To be seen: the path that the object takes. Colours run from the lowest noise (dark) to the highest (light);
@@ -65,6 +69,7 @@ def draw_noise_superimposed(images: ArrayLike | Tensor, latents: Sequence[int], 
     Args:
         images: (d, steps, H, W) in [0, 1].
         latents: (d,) their numbers, from 0.
+        reach: of the noise, from -reach to reach standard deviations.
         path: of the PNG to write.
 
     Returns:
@@ -76,8 +81,8 @@ def draw_noise_superimposed(images: ArrayLike | Tensor, latents: Sequence[int], 
     """
     cells = _checked(images, latents)
     rows, steps = cells.shape[:2]
-    left, top, gap = 0.1, 0.36, 0.12
-    width, height = 2 * left + rows * _PANEL + (rows - 1) * gap, top + _PANEL + 0.1
+    left, top, bottom, gap, scale = 0.1, 0.36, 0.1, 0.12, 0.95  # scale: what the colours mean, at the right
+    width, height = left + rows * (_PANEL + gap) + scale, top + _PANEL + bottom
     figure = _canvas.new_figure(width, height)
     from matplotlib import colormaps
 
@@ -88,9 +93,19 @@ def draw_noise_superimposed(images: ArrayLike | Tensor, latents: Sequence[int], 
         total = weight.sum(0)
         mixed = (weight * colours[:, None, None]).sum(0) / np.maximum(total, 1e-6)
         cover = cells[row].max(0)[..., None]
-        box = ((left + row * (_PANEL + gap)) / width, 0.1 / height, _PANEL / width, _PANEL / height)
+        box = ((left + row * (_PANEL + gap)) / width, bottom / height, _PANEL / width, _PANEL / height)
         axes = _image(figure, box, np.clip(1 - cover + cover * mixed, 0, 1))
         axes.set_title(f"$n_{{{latents[row] + 1}}}$", size=12, color=_canvas.INK, pad=4)
+    bar = _image(
+        figure,
+        ((width - scale) / width, bottom / height, 0.14 / width, _PANEL / height),
+        colours[::-1, None],
+        aspect="auto",
+    )
+    ends = [f"\N{MINUS SIGN}{reach:g} $\\sigma$", "0", f"+{reach:g} $\\sigma$"]
+    bar.set_yticks([steps - 1, (steps - 1) / 2, 0], ends, size=8, color=_canvas.INK)
+    bar.yaxis.tick_right()
+    bar.tick_params(length=0)
     return _canvas.save(figure, path)
 
 

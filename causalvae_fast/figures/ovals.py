@@ -40,21 +40,20 @@ def draw_oval_figures(runs: Sequence[tuple[ImageVAE, OvalsConfig]], folder: Path
         panels.append((title, model.prior.rsample((_POINTS,))[:, pair], posterior[:, pair], pair))
     model, first = runs[0][0], means[0]
     order = first.std(0).argsort(descending=True).tolist()
-    images = _traversals(model, order)
+    latents = range(model.config.latents)
+    images = _traversals(model)
     return [
         draw_prior_posterior(panels, folder / "prior_posterior.png"),
         draw_latent_response(ovals.centers, first[:, order], folder / "latent_response.png", names=order),
-        draw_noise_grid(images, order, _GRID_REACH, folder / "noise_grid.png"),
-        draw_noise_superimposed(images, order, folder / "noise_superimposed.png"),
+        draw_noise_grid(images, latents, _GRID_REACH, folder / "noise_grid.png"),
+        draw_noise_superimposed(images, latents, _GRID_REACH, folder / "noise_superimposed.png"),
         draw_graph(model.prior.to_networkx(), 1, model.config.latents, folder / "graph.png"),
     ]
 
 
-def _traversals(model: ImageVAE, order: Sequence[int]) -> Tensor:
+def _traversals(model: ImageVAE) -> Tensor:
     """(d, steps, H, W): the noise of one latent runs from -2 to 2 standard deviations, that of the others is 0."""
     values = torch.linspace(-_GRID_REACH, _GRID_REACH, _GRID_STEPS)
-    noise = torch.zeros(len(order), len(values), len(order))
-    for row, latent in enumerate(order):
-        noise[row, :, latent] = values * model.prior.log_sigma[latent].exp()
+    noise = values[:, None] * torch.diag_embed(model.prior.log_sigma.exp()).unsqueeze(1)
     z = model.prior.mechanism.solve(noise.flatten(0, 1))
     return model.decode(z).mean(-1).unflatten(0, noise.shape[:2])
