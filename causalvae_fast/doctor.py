@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 import causalvae_fast
-from causalvae_fast.ops import _native, backends, sem_kl
+from causalvae_fast.ops import _cuda, _native, backends, sem_kl
 
 _DEPENDENCIES = ("torch", "numpy", "triton", "tyro", "rich", "safetensors", "accelerate", "matplotlib", "networkx")
 _PARITY_SECONDS = 1.0
@@ -61,17 +61,10 @@ def _cpu_module() -> dict[str, Any]:
 
 def _cuda_module() -> dict[str, Any]:
     try:
-        module = _native.load("_cuda")
-    except _native.NotBuiltError as error:
-        return {"available": False, "detail": f"{_native.cuda_decision()}; {error}"}
-    versions = {"runtime": module.runtime_version(), "driver": module.driver_version()}
-    if versions["driver"] == 0:
-        return {"available": False, "detail": "built, but there is no NVIDIA driver here", **versions}
-    try:
-        devices = module.devices()
-    except RuntimeError as error:
-        return {"available": False, "detail": f"no usable device: {error}", **versions}
-    return {"available": bool(devices), "devices": devices, **versions}
+        _cuda.check(None)
+    except (_native.NotBuiltError, _cuda.NotUsableError) as error:
+        return {"available": False, "detail": str(error)}
+    return {"available": True, "detail": _cuda.detail()}
 
 
 def _parity() -> dict[str, Any]:

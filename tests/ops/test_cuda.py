@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import causalvae_fast as cvf
+from causalvae_fast import doctor
 from causalvae_fast.ops import _cuda, _native, propagate
 from causalvae_fast.ops._backend import choose_backend
 from causalvae_fast.ops._cuda import NotUsableError
@@ -96,6 +97,7 @@ def test_a_device_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NotUsableError, match=r"GPU 1 has compute capability 7\.5"):
         _cuda.check("cuda")
     assert choose_backend("propagate", None, "cuda") == "reference"
+    assert "GPU 1 has" in doctor.examine()["cuda"]["detail"]
 
 
 def test_where_they_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,6 +106,7 @@ def test_where_they_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cvf.backends()["propagate"]["cuda"].detail == (
         "compiled kernels for H100: runtime 13.0, driver for CUDA 13.0"
     )
+    assert doctor.examine()["cuda"] == {"available": True, "detail": _cuda.detail()}
     with pytest.raises(ValueError, match=r"^backend: 'cuda' takes tensors on a CUDA device, but they are on cpu"):
         choose_backend("propagate", "cuda", "cpu")
 
