@@ -23,6 +23,7 @@ from causalvae_fast.mechanisms import (
 )
 from causalvae_fast.ops import backends, use_backend
 from causalvae_fast.prior import SEMPrior
+from causalvae_fast.scale_tril import ScaleTril
 
 __all__ = [
     "CallableMechanism",
@@ -32,6 +33,7 @@ __all__ = [
     "NormalizedMechanism",
     "QuadraticMechanism",
     "SEMPrior",
+    "ScaleTril",
     "TemporalMechanism",
     "backends",
     "discover",

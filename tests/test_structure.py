@@ -13,7 +13,7 @@ PACKAGE = ROOT / "causalvae_fast"
 LAYERS = (
     {"ops"},
     {"graph", "mechanisms"},
-    {"posterior"},
+    {"posterior", "scale_tril"},
     {"divergence"},
     {"distribution", "prior"},
     {"models", "data", "metrics"},
