@@ -208,7 +208,7 @@ def current() -> str:
 def every_launch() -> dict[str, Launch]:
     """One launch of every configuration and variant, by what distinguishes them; those with gradients first."""
     found = []
-    for dtype, sizes in ((torch.float32, (16, 32, 64, 128, 512)), (torch.float64, (16, 64, 128))):
+    for dtype, sizes in ((torch.float32, (8, 16, 32, 64, 128, 512)), (torch.float64, (8, 16, 64, 128))):
         for d, full in itertools.product(sizes, (False, True)):
             found += sem_kl_launches(256, d, full, dtype)
             found += sem_kl_launches(256, d, full, dtype, gradients=False)

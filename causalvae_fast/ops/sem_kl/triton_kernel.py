@@ -23,11 +23,11 @@ CHUNK = (
 
 def small_config(d: int, full: bool, dtype: torch.dtype) -> Config | None:
     """For samples that fit into registers, several at a time; None for larger ones."""
-    D = max(16, triton.next_power_of_2(d))
+    D = max(8, triton.next_power_of_2(d))
     largest = 16 if full else 64
     if largest < D:
         return None
-    elements = (1024 if full else 2048) * 4 // dtype.itemsize
+    elements = (1024 if full and D > 8 else 512 if full else 2048) * 4 // dtype.itemsize
     return Config({"S": max(1, elements // D**2), "D": D}, 4 if D * dtype.itemsize < 256 else 8)
 
 

@@ -16,6 +16,16 @@ from causalvae_fast.ops._triton_tiles import (
 
 
 @triton.jit
+def products(a, b, dot: tl.constexpr, dtype: tl.constexpr, D: tl.constexpr):
+    """S products (S, D, D) of matrices. tl.dot takes no fewer than 16 rows, most of them zeros here."""
+    if D < 16:
+        product = tl.sum(a[:, :, :, None] * b[:, None, :, :], 2)
+    else:
+        product = tl.dot(a, b, input_precision=dot, out_dtype=dtype)
+    return product
+
+
+@triton.jit
 def small_kernel(
     jac, offset, log_sigma, loc, factor, upstream,
     jac_stride, offset_stride, loc_stride, factor_stride, upstream_stride,
@@ -57,7 +67,7 @@ def small_kernel(
         if full:
             at3 = b[:, None, None] * factor_stride + factor_at
             L = tl.load(factor + at3, mask=there3 & below_or_on, other=0.0)
-            M = L - tl.dot(A, L, input_precision=dot, out_dtype=dtype)
+            M = L - products(A, L, dot, dtype, D)
             N = M * p_row
             spread = tl.sum(M * N, 2)
             at = b[:, None] * factor_stride + (row_start(i, d, packed_tril) + i)[None, :]
@@ -83,8 +93,8 @@ def small_kernel(
                 tl.store(grad_loc + at2, g2 * (u - tl.sum(A * u[:, :, None], 1)), mask=there2)
             if grad_jac is not None:
                 if full:
-                    products = tl.dot(N, tl.trans(L, (0, 2, 1)), input_precision=dot, out_dtype=dtype)
-                    tile = -g3 * (products + u[:, :, None] * m[:, None, :])
+                    tile = products(N, tl.trans(L, (0, 2, 1)), dot, dtype, D)
+                    tile = -g3 * (tile + u[:, :, None] * m[:, None, :])
                 else:
                     tile = g3 * (A * p_row * variance[:, None, :] - u[:, :, None] * m[:, None, :])
                 tile = tl.where(below, tile, 0.0)
@@ -95,7 +105,7 @@ def small_kernel(
                     tl.store(grad_jac + at3, tile, mask=there3 & stored_jac)
             if grad_factor is not None:
                 if full:
-                    tile = N - tl.dot(tl.trans(A, (0, 2, 1)), N, input_precision=dot, out_dtype=dtype)
+                    tile = N - products(tl.trans(A, (0, 2, 1)), N, dot, dtype, D)
                     tile -= tl.where(diagonal, (1 / scale)[:, :, None], 0.0)
                     tile = tl.where(below_or_on, g3 * tile, 0.0)
                     at3 = b[:, None, None] * factor_size + factor_at
