@@ -119,7 +119,7 @@ def _bound(config: pytest.Config, work: Work, dtype: str) -> Bound | None:
 
 def _progress(session: pytest.Session, state: State, key: str, limit: Bound | None) -> str:
     """A line for a group that has been measured: ours, the fastest of the others, and how much time is left."""
-    functions = [i for i in session.items if isinstance(i, pytest.Function) and "case" in i.callspec.params]
+    functions = [i for i in session.items if isinstance(i, pytest.Function) and "case" in i.fixturenames]
     groups = len({(i.originalname, i.callspec.params["case"]) for i in functions})
     medians = {
         name: records.median_ms(times) for name, times in state.groups[key].items() if isinstance(times, Times)
