@@ -14,14 +14,19 @@ const char* isa_name(Isa isa) {
 }
 
 bool isa_available(Isa isa) {
-  if (isa == Isa::kBaseline) return true;
-#ifdef CVF_HAVE_X86_ISAS
-  if (isa == Isa::kAvx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
-#else
-  return false;
+  switch (isa) {
+#ifdef CVF_HAVE_AVX2
+    case Isa::kAvx2:
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #endif
+#ifdef CVF_HAVE_AVX512
+    case Isa::kAvx512:
+      return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
+#endif
+    default:
+      return isa == Isa::kBaseline;
+  }
 }
 
 Isa best_isa() {

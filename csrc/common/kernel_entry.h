@@ -19,11 +19,14 @@
   }
 
 // Calls function(args, threads) of the instruction set `isa`, which is there.
-#ifdef CVF_HAVE_X86_ISAS
+#if defined(CVF_HAVE_AVX512)
 #define CVF_CALL_KERNEL(isa, function, args, threads)               \
   ((isa) == ::cvf::Isa::kAvx512 ? avx512::function((args), threads) \
    : (isa) == ::cvf::Isa::kAvx2 ? avx2::function((args), threads)   \
                                 : baseline::function((args), threads))
+#elif defined(CVF_HAVE_AVX2)
+#define CVF_CALL_KERNEL(isa, function, args, threads) \
+  ((isa) == ::cvf::Isa::kAvx2 ? avx2::function((args), threads) : baseline::function((args), threads))
 #else
 #define CVF_CALL_KERNEL(isa, function, args, threads) ((void)(isa), baseline::function((args), threads))
 #endif
