@@ -30,11 +30,11 @@ from torch import Tensor
 
 import causalvae_fast as cvf
 from causalvae_fast.discovery import Discovery
-from causalvae_fast.discovery.discover import _standardise
 from causalvae_fast.discovery.exhaustive import ExhaustiveSearch
 from causalvae_fast.discovery.graphs import to_adjacency
 from causalvae_fast.discovery.local_scores import LocalScores
 from causalvae_fast.discovery.search import Limits, PenalisedScore
+from causalvae_fast.discovery.table import standardise
 from causalvae_fast.metrics import edge_scores, shd
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -138,7 +138,7 @@ def penalties() -> list[str]:
         distances: dict[str, list[int]] = {name: [] for name in PENALTIES}
         for seed in range(SEEDS):
             X, truth = data_set(sem, seed, samples)
-            local = LocalScores(_standardise(torch.from_numpy(X)), 100, 0, lambda done: None)
+            local = LocalScores(standardise(torch.from_numpy(X)), 100, 0, lambda done: None)
             for name, penalty in PENALTIES.items():
                 score = PenalisedScore(local, penalty(samples))
                 best = ExhaustiveSearch(score, Limits(3, 0, 0)).ranking(1)[0]

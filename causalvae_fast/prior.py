@@ -14,7 +14,7 @@ from causalvae_fast.distribution import SEMDistribution
 from causalvae_fast.divergence import Centre, Closest, Divergence, Estimator, Pivot, draw_noise, log_density
 from causalvae_fast.graph import GumbelEdges
 from causalvae_fast.graph.convert import to_adjacency, to_networkx
-from causalvae_fast.graph.interventions import Do, descendants, intervention
+from causalvae_fast.graph.interventions import Do, intervention
 from causalvae_fast.mechanisms import Mechanism
 from causalvae_fast.ops._autocast import in_float32
 from causalvae_fast.posterior import Posterior, parameters_of
@@ -266,7 +266,7 @@ class SEMPrior(nn.Module):
         mask, values = intervention(do, z, z.shape[:1])
         if mask is None or values is None:
             return z.clone()
-        known = ~descendants(self.mechanism.influence(gates), mask) | mask
+        known = ~self.mechanism.descendants(mask, gates) | mask
         return self.mechanism.solve(draw_noise(len(z), self.log_sigma), gates, known, torch.where(mask, values, z))
 
     @in_float32

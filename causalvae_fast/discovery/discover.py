@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,13 +15,10 @@ from causalvae_fast.discovery.local_scores import LocalScores
 from causalvae_fast.discovery.orders import OrderSearch
 from causalvae_fast.discovery.result import Candidate, Discovery
 from causalvae_fast.discovery.search import Limits, PenalisedScore, Search
+from causalvae_fast.discovery.table import Names, as_table, standardise
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-
-MIN_SAMPLES = 30
-# Columns that differ by fewer standard deviations are copies; a column that others predict so well has no noise.
-LEAST_DEVIATION = 1e-5
 
 Edge = tuple[int, int]
 
@@ -58,8 +54,8 @@ def discover(
     noise that is additive and Gaussian. Other noise can turn a direction round (docs/discovery.md).
 
     Args:
-        X: (n, d), n >= 30 samples of d >= 1 variables; tensor, array or data frame, of real numbers. The work is
-            done in float64 on the CPU, wherever X is.
+        X: (n, d), n >= 30 samples of d >= 1 variables; tensor, array or data frame, of real numbers. The names of
+            a data frame's columns are kept. The work is done in float64 on the CPU, wherever X is.
         penalty: of an edge, in nats per sample, at least 0; log(n) / (2 n) by default, that of the Bayesian
             information criterion. Section 3.2.1 of the paper has 1 / log(n), which misses most edges that are
             weaker than R2 = 0.2 (docs/discovery.md).
@@ -79,10 +75,10 @@ def discover(
         may be too large.
 
     Raises:
-        TypeError: if X is not real.
+        TypeError: if X holds anything but real numbers.
         ValueError: if X has another shape, too few samples, values that are not finite, a constant column, a
-            column twice (up to its units), or one that is a linear function of others without noise; if
-            another argument is out of its range.
+            column twice (up to its units), a name twice, or a column that is a function of others without noise;
+            if another argument is out of its range. The message names the columns.
 
     >>> x = torch.randn(500, generator=torch.Generator().manual_seed(0))
     >>> y = x**2 + torch.randn(500, generator=torch.Generator().manual_seed(1))
@@ -90,7 +86,8 @@ def discover(
     tensor([[0, 0],
             [1, 0]], dtype=torch.int32)
     """
-    standardised = _standardise(_as_tensor(X))
+    values, names = as_table(X)
+    standardised = standardise(values, names)
     n, d = standardised.shape
     penalty = math.log(n) / (2 * n) if penalty is None else penalty
     for name, value, least in (
@@ -111,10 +108,10 @@ def discover(
     limits = Limits(d - 1 if max_parents is None else min(max_parents, d - 1), restarts, seed)
 
     with progress_bar(len(fits_of(d, limits)) if exhaustive else None, progress) as report:
-        score = PenalisedScore(LocalScores(standardised, features, seed, report), penalty)
+        score = PenalisedScore(LocalScores(standardised, features, seed, report, names), penalty)
         found: Search = ExhaustiveSearch(score, limits) if exhaustive else OrderSearch(score, limits)
         best, turned = _with_alternatives(found)
-        compare = _Comparison(score, best)
+        compare = _Comparison(score, best, names)
         runners_up = [compare.candidate(graph) for graph in found.ranking(candidates + 1) if graph != best]
 
     margins, errors = torch.full((2, d, d), torch.nan, dtype=torch.float64)
@@ -134,6 +131,7 @@ def discover(
         search="exhaustive" if exhaustive else "orders",
         graphs=found.graphs,
         regressions=score.local.fits,
+        names=names,
     )
 
 
@@ -150,9 +148,10 @@ def _with_alternatives(found: Search) -> tuple[Parents, dict[Edge, Parents]]:
 class _Comparison:
     """Of other graphs with the best one."""
 
-    def __init__(self, score: PenalisedScore, best: Parents) -> None:
+    def __init__(self, score: PenalisedScore, best: Parents, names: Names | None) -> None:
         self._score = score
         self._best = best
+        self._names = names
 
     def __call__(self, other: Parents) -> tuple[float, float]:
         """How much lower another graph scores, and the standard error of that, over the samples."""
@@ -162,54 +161,4 @@ class _Comparison:
 
     def candidate(self, graph: Parents) -> Candidate:
         difference, error = self(graph)
-        return Candidate(to_adjacency(graph), self._score(graph), difference, error)
-
-
-def _as_tensor(X: Tensor | ArrayLike) -> Tensor:
-    """X as float64 on the CPU."""
-    values: Any = X.detach() if isinstance(X, Tensor) else torch.from_numpy(np.asarray(X).copy())
-    if values.is_complex():
-        raise TypeError(f"X must be real, got {values.dtype}")
-    return values.cpu().double()
-
-
-def _standardise(X: Tensor) -> Tensor:
-    """Check X (n, d) and give its columns mean 0 and variance 1."""
-    if X.dim() != 2 or X.shape[1] == 0:
-        raise ValueError(f"X must have shape (n, d) with d >= 1, got {tuple(X.shape)}")
-    n = X.shape[0]
-    if n < MIN_SAMPLES:
-        raise ValueError(f"X must have at least {MIN_SAMPLES} samples, got {n}")
-    if not bool(torch.isfinite(X).all()):
-        columns = (~torch.isfinite(X)).any(0).nonzero().flatten().tolist()
-        raise ValueError(f"X must be finite, got NaN or infinity in the columns {columns}")
-    # By comparison, not by the variance: the mean of equal numbers may differ in the last bit.
-    constant = (X.amax(0) == X.amin(0)).nonzero().flatten().tolist()
-    if constant:
-        raise ValueError(f"X has constant columns, {constant}: leave them out")
-    # Scaled first, so that no square overflows or vanishes.
-    centred = X - X.mean(0)
-    centred = centred / centred.abs().amax(0)
-    centred = centred - centred.mean(0)
-    standardised = centred / centred.square().mean(0).sqrt()
-    _check_independence(standardised)
-    return standardised
-
-
-def _check_independence(standardised: Tensor) -> None:
-    """Require columns of which none is a copy, or a linear function, of others."""
-    n, d = standardised.shape
-    correlation = (standardised.mT @ standardised / n).abs().triu(1)
-    copies = (correlation > 1 - LEAST_DEVIATION**2).nonzero().tolist()
-    if copies:
-        pairs = ", ".join(f"{i} and {j}" for i, j in copies)
-        raise ValueError(f"X has the same column twice, up to its units: {pairs}; leave one of them out")
-    if n > d:
-        # Of each column, what those before it leave.
-        left = torch.linalg.qr(standardised, mode="r").R.diagonal().abs() / math.sqrt(n)
-        predicted = (left < LEAST_DEVIATION).nonzero().flatten().tolist()
-        if predicted:
-            raise ValueError(
-                f"X has columns that are linear functions of columns before them, without noise: {predicted}; "
-                "leave them out"
-            )
+        return Candidate(to_adjacency(graph), self._score(graph), difference, error, self._names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -24,10 +24,19 @@ class LocalScores:
         X: (n, d) float64, each column with mean 0 and variance 1.
         features, seed: of the regressions.
         report: is called with the number of fits after each batch.
+        names: of the columns, for errors; their numbers by default.
     """
 
-    def __init__(self, X: Tensor, features: int, seed: int, report: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        X: Tensor,
+        features: int,
+        seed: int,
+        report: Callable[[int], None],
+        names: Sequence[Hashable] | None = None,
+    ) -> None:
         self.samples, self.nodes = X.shape
+        self._names = names or range(self.nodes)
         self._regressions = Regressions(X, features, seed)
         self._means: dict[tuple[int, int], float] = {}
         self._report = report
@@ -46,7 +55,7 @@ class LocalScores:
         """Fit what is not yet there, together.
 
         Raises:
-            ValueError: if a column is a linear function of others, without noise.
+            ValueError: if a column is a function of others, without noise.
         """
         missing = [fit for fit in dict.fromkeys(wanted) if fit not in self._means]
         for batch in self._regressions.batches(missing):
@@ -54,8 +63,8 @@ class LocalScores:
             for (node, parents), variance in zip(batch, variances.tolist(), strict=True):
                 if variance < LEAST_VARIANCE:
                     raise ValueError(
-                        f"X has a column without noise of its own: column {node} is a function of the columns "
-                        f"{members(parents)}; leave one of them out"
+                        f"X has a column without noise of its own: column {self._names[node]!r} is a function of "
+                        f"the columns {[self._names[j] for j in members(parents)]}; leave one of them out"
                     )
                 self._means[node, parents] = -0.5 * math.log(2 * math.pi * math.e * variance)
             self._report(len(self._means))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from causalvae_fast.discovery.table import Names
 from causalvae_fast.graph import convert
 
 if TYPE_CHECKING:
@@ -22,15 +23,18 @@ class Candidate:
         score: mean log likelihood less the penalty.
         difference: how much lower that is than the best score, at least 0.
         standard_error: of the difference, from the differences of single samples.
+        names: of the nodes, if the data had names.
     """
 
     adjacency: Tensor
     score: float
     difference: float
     standard_error: float
+    names: Names | None = None
 
     def __repr__(self) -> str:
-        edges = ", ".join(f"{i} -> {j}" for i, j in self.adjacency.nonzero().tolist()) or "no edges"
+        names = self.names or range(len(self.adjacency))
+        edges = ", ".join(f"{names[i]} -> {names[j]}" for i, j in self.adjacency.nonzero().tolist()) or "no edges"
         return f"{edges}: {self.difference:.4g} ± {self.standard_error:.2g} below the best"
 
 
@@ -52,6 +56,7 @@ class Discovery:
         search: "exhaustive" or "orders".
         graphs: how many graphs were compared.
         regressions: how many fits that took.
+        names: of the nodes, those of the data frame's columns; None where the data had none.
     """
 
     adjacency: Tensor
@@ -66,6 +71,7 @@ class Discovery:
     search: str
     graphs: int
     regressions: int
+    names: Names | None = None
 
     @property
     def identified(self) -> bool:
@@ -73,13 +79,13 @@ class Discovery:
         return bool((self.identified_edges == self.adjacency).all())
 
     def to_networkx(self) -> networkx.DiGraph:
-        """The graph, with `margin` and `identified` of each edge.
+        """The graph, with `margin` and `identified` of each edge; its nodes are `names`, or numbers without them.
 
         Raises:
             ImportError: if networkx is not installed.
         """
         attributes = {"margin": self.margins.mT, "identified": self.identified_edges.mT}
-        return convert.to_networkx(self.adjacency, attributes)
+        return convert.to_networkx(self.adjacency, attributes, self.names)
 
     def __repr__(self) -> str:
         d = self.adjacency.shape[0]
@@ -95,6 +101,8 @@ class Discovery:
 
     def _edge(self, i: int, j: int) -> str:
         margin, error = float(self.margins[i, j]), float(self.standard_errors[i, j])
+        names = self.names or range(len(self.adjacency))
+        a, b = names[i], names[j]
         if self.identified_edges[i, j]:
-            return f"{i} -> {j}  turned round it scores {margin:.3g} ± {error:.2g} less"
-        return f"{i} -- {j}  direction not identified: {j} -> {i} scores {margin:.2g} ± {error:.2g} less"
+            return f"{a} -> {b}  turned round it scores {margin:.3g} ± {error:.2g} less"
+        return f"{a} -- {b}  direction not identified: {b} -> {a} scores {margin:.2g} ± {error:.2g} less"

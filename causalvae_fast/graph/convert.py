@@ -5,7 +5,7 @@ The only place where the two conventions meet.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -22,7 +22,7 @@ def to_adjacency(edges: Tensor) -> Tensor:
 def to_networkx(
     adjacency: Tensor,  # (d, d), [i, j] true where i -> j
     attributes: dict[str, Tensor] | None = None,  # of the edges: name -> (d, d), (child, parent)
-    names: Sequence[str] | None = None,
+    names: Sequence[Hashable] | None = None,
 ) -> networkx.DiGraph:
     """Directed graph with a node for each variable and an edge for each true entry of `adjacency`.
 

@@ -51,7 +51,7 @@ def intervention(do: Do | None, like: Tensor, shape: torch.Size) -> tuple[Tensor
 
 
 def descendants(influence: Tensor, nodes: Tensor) -> Tensor:
-    """Mask (d,) of the nodes that are reached from `nodes` (d,), a mask, by one edge or more.
+    """Mask of the nodes that are reached from `nodes`, a mask (d,), or n masks (d, n), by one edge or more.
 
     `influence` (d, d), (child, parent), is true where there is an edge.
     """

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from causalvae_fast import ops
+from causalvae_fast.graph.interventions import descendants
 
 
 class Normalization(NamedTuple):
@@ -181,3 +182,7 @@ class Mechanism(nn.Module, ABC):
     def influence(self, edges: Tensor | None = None) -> Tensor:
         """Boolean (d, d), (child, parent): true where the parent acts on the child directly."""
         return self.allowed if edges is None else self.allowed & (edges != 0)
+
+    def descendants(self, nodes: Tensor, edges: Tensor | None = None) -> Tensor:
+        """Mask (d,) of the nodes that are reached from `nodes` (d,), a mask, by one edge or more."""
+        return descendants(self.influence(edges), nodes)

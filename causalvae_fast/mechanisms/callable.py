@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +20,11 @@ _NAMED = 6  # entries that an error names
 class CallableMechanism(Mechanism):
     """f = fn, any function (N, d) -> (N, d) of which output i depends on the inputs j < i, row by row.
 
-    That is checked once, by moving each input at random points and looking for outputs that follow. An
-    `nn.Module` is probed in evaluation mode, and its parameters become those of the mechanism. The Jacobian is
-    taken by `torch.func`, `chunk` of its rows at a time, so that what fn keeps for it is there `chunk` times and
-    not d times.
+    That is checked once, by moving each input, and each half of the samples, at random points and looking for
+    outputs that follow. An `nn.Module` is probed in evaluation mode, and its parameters become those of the
+    mechanism. In training, batch normalisation inside of fn would mix the samples: that is what
+    `NormalizedMechanism` is for. The Jacobian is taken by `torch.func`, `chunk` of its rows at a time, so that
+    what fn keeps for it is there `chunk` times and not d times.
 
     Gates multiply the inputs, as in `MLPMechanism`. Since fn knows nothing of them, it is then evaluated for each
     child with that child's gates, d times as many rows. `solve` evaluates fn d times.
@@ -37,8 +39,8 @@ class CallableMechanism(Mechanism):
 
     Raises:
         TypeError: if `fn` is not callable or returns no tensor.
-        ValueError: if `fn` returns another shape, or depends on what is not allowed; the message names outputs
-            and inputs.
+        ValueError: if `fn` returns another shape, draws noise, depends on what is not allowed, or mixes the
+            samples of a batch; the message names outputs and inputs.
 
     >>> mechanism = CallableMechanism(lambda z: torch.stack([0 * z[:, 0], z[:, 0].sin()], dim=-1), 2)
     >>> mechanism.linearize(torch.zeros(1, 2))[1]
@@ -88,7 +90,7 @@ class CallableMechanism(Mechanism):
 
 @torch.no_grad()
 def _probe(fn: Callable[[Tensor], Tensor], allowed: Tensor) -> None:
-    """Raises if an output of fn moves with an input that it may not depend on."""
+    """Raises if an output of fn moves with an input that it may not depend on, or with another sample."""
     d = len(allowed)
     parameters = list(fn.parameters()) if isinstance(fn, nn.Module) else []
     like = parameters[0] if parameters else torch.zeros(())
@@ -98,31 +100,69 @@ def _probe(fn: Callable[[Tensor], Tensor], allowed: Tensor) -> None:
     try:
         for module, _ in modes:
             module.training = False
-        moved = torch.stack([_moved(fn, points, node) for node in range(d)], dim=-1)  # (output, input)
+        value = _evaluate(fn, points)
+        varies = bool(_changed(value, _evaluate(fn, points)).any())
+        mixed = _mixed(fn, points, value, generator)
+        moved = torch.stack([_moved(fn, points, value, node) for node in range(d)], dim=-1)  # (output, input)
     finally:
         for module, training in modes:
             module.training = training
+    if varies:
+        raise ValueError(
+            "fn must give the same outputs for the same inputs, but two calls differ: leave noise out"
+        )
+    if bool(mixed.any()):
+        outputs = mixed.nonzero().flatten().tolist()
+        named = ", ".join(map(str, outputs[:_NAMED])) + _more(outputs)
+        raise ValueError(
+            "fn must compute each sample from its own row, but other samples of the batch change output "
+            f"{named} (found by probing): leave out means over the batch, or use NormalizedMechanism"
+        )
     wrong = (moved & ~allowed.to(moved.device)).nonzero().tolist()
     if wrong:
         named = ", ".join(f"{child} on input {parent}" for child, parent in wrong[:_NAMED])
-        more = f", and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
         raise ValueError(
             "fn must have outputs i that depend on allowed inputs j < i alone, but output "
-            f"{named}{more} (found by probing)"
+            f"{named}{_more(wrong)} (found by probing)"
         )
 
 
-def _moved(fn: Callable[[Tensor], Tensor], points: Tensor, node: int) -> Tensor:
+def _more(found: list[Any]) -> str:
+    return f", and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+
+
+def _evaluate(fn: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
+    """fn at the points (N, d), checked to be (N, d)."""
+    value = fn(points)
+    if not isinstance(value, Tensor):
+        raise TypeError(f"fn must return a tensor, got {type(value).__name__}")
+    if value.shape != points.shape:
+        raise ValueError(
+            f"fn must return shape (N, {points.shape[1]}), got {tuple(value.shape)} for N = {len(points)}"
+        )
+    return value
+
+
+def _mixed(fn: Callable[[Tensor], Tensor], points: Tensor, value: Tensor, generator: torch.Generator) -> Tensor:
+    """Mask (d,) of the outputs that change for one half of the points (N, d) when the other half does."""
+    n, d = points.shape
+    elsewhere = torch.randn(n, d, generator=generator).to(points)
+    # Halves drawn by lot: of any samples that are mixed, some are parted.
+    moving = (torch.randperm(n, generator=generator) < n // 2).to(points.device).unsqueeze(-1)
+    found = [
+        (_changed(value, _evaluate(fn, torch.where(half, elsewhere, points))) & ~half).any(0)
+        for half in (moving, ~moving)
+    ]
+    return found[0] | found[1]
+
+
+def _moved(fn: Callable[[Tensor], Tensor], points: Tensor, value: Tensor, node: int) -> Tensor:
     """Mask (d,) of the outputs that change at one of the points (N, d) when input `node` does."""
     elsewhere = points.clone()
     elsewhere[:, node] = points[:, node].roll(1)
-    before, after = fn(points), fn(elsewhere)
-    for found in (before, after):
-        if not isinstance(found, Tensor):
-            raise TypeError(f"fn must return a tensor, got {type(found).__name__}")
-        if found.shape != points.shape:
-            raise ValueError(
-                f"fn must return shape (N, {points.shape[1]}), got {tuple(found.shape)} for N = {len(points)}"
-            )
-    changed = (after - before).abs() > _TOLERANCE * (1 + before.abs())
-    return (changed | (after.isnan() != before.isnan())).any(0)
+    return _changed(value, _evaluate(fn, elsewhere)).any(0)
+
+
+def _changed(before: Tensor, after: Tensor) -> Tensor:
+    """Mask of the elements that differ by more than rounding, or in being NaN."""
+    return ((after - before).abs() > _TOLERANCE * (1 + before.abs())) | (after.isnan() != before.isnan())

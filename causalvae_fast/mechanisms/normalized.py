@@ -92,7 +92,8 @@ class NormalizedMechanism(Mechanism):
         self.mechanism = mechanism
         self.d = mechanism.d
         self.register_buffer("allowed", mechanism.allowed.clone())
-        self.norm = OutputNorm(mechanism.influence().any(-1), momentum, eps)
+        every_node = torch.ones(mechanism.d, dtype=torch.bool, device=mechanism.allowed.device)
+        self.norm = OutputNorm(mechanism.descendants(every_node), momentum, eps)
 
     def forward(self, z: Tensor, edges: Tensor | None = None) -> Tensor:
         value = self.mechanism(z, edges)
@@ -141,6 +142,9 @@ class NormalizedMechanism(Mechanism):
 
     def influence(self, edges: Tensor | None = None) -> Tensor:
         return self.mechanism.influence(edges)
+
+    def descendants(self, nodes: Tensor, edges: Tensor | None = None) -> Tensor:
+        return self.mechanism.descendants(nodes, edges)
 
 
 def _after(own: Normalization, other: Normalization | None) -> Normalization:

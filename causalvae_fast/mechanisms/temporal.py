@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from causalvae_fast.graph.interventions import descendants
 from causalvae_fast.mechanisms.base import Mechanism, Normalization
 from causalvae_fast.ops._checks import check_positive, check_reduction, check_shape, check_tensors
 from causalvae_fast.ops._fused import reduce
@@ -20,8 +21,8 @@ class TemporalMechanism(Mechanism):
     Gates (`edges`) and `allowed` are those of the window, ((p + 1) latents)^2, shared by the time steps, so that
     they do not grow with the number of time steps; `influence` has those of all nodes. With a diagonal
     posterior, time and memory of the KL divergence, as those of sampling, grow with T; the Jacobian of all nodes
-    (`linearize`, `expand`) has (T latents)^2 elements for each sample, as a full posterior has, and `influence`,
-    which `SEMPrior.intervene` asks for the descendants of a node, as many once.
+    (`linearize`, `expand`) has (T latents)^2 elements for each sample, as a full posterior has, and `influence` as
+    many once. The `descendants` of a node, which `SEMPrior.intervene` asks for, are found time step by time step.
 
     Args:
         mechanism: g, over (p + 1) * latents nodes with p >= 1; `temporal_mask(p + 1, latents)` is what it may
@@ -171,8 +172,24 @@ class TemporalMechanism(Mechanism):
         return self.mechanism.extrapolate(z, steps, self.latents, edges)
 
     def influence(self, edges: Tensor | None = None) -> Tensor:
-        window = self.allowed if edges is None else self.allowed & (edges != 0)
+        window = super().influence(edges)
         return self._unroll(window.expand(self.frames - self.lag, -1, -1))
+
+    def descendants(self, nodes: Tensor, edges: Tensor | None = None) -> Tensor:
+        k = self.latents
+        last = super().influence(edges)[-k:]
+        within = descendants(last[:, -k:], torch.eye(k, dtype=torch.bool, device=last.device)).float()  # (k, k)
+        before = last[:, :-k].float()
+        # What a time step is reached from: its parents, those of what is between them, and its own nodes.
+        sources = torch.cat([before + within @ before, within], dim=1)  # (k, w)
+        replaced = nodes.unflatten(0, (self.frames, k))
+        reached = list(torch.zeros_like(replaced[: self.lag]))
+        active = list(replaced[: self.lag])  # replaced or reached
+        for now in replaced[self.lag :]:
+            window = torch.cat([*active[-self.lag :], now])
+            reached.append(sources @ window.to(sources.dtype) > 0)
+            active.append(reached[-1] | now)
+        return torch.cat(reached)
 
     def _all_frames(self, windows: Tensor, batch: int) -> Tensor:
         """The last time steps of the windows, (N (T - p), latents or more), after p of zeros: (N, T latents)."""

@@ -216,8 +216,9 @@ def test_data_that_it_refuses(X: Tensor, message: str) -> None:
 
 
 def test_complex_data() -> None:
-    with pytest.raises(TypeError, match=r"X must be real, got torch\.complex128"):
-        cvf.discover(np.zeros((50, 2), dtype=complex))
+    for X in (np.zeros((50, 2), dtype=complex), torch.zeros(50, 2, dtype=torch.complex64)):
+        with pytest.raises(TypeError, match=rf"X must be real, got {X.dtype}"):
+            cvf.discover(X)
 
 
 @pytest.mark.parametrize(

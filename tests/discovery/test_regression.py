@@ -114,6 +114,9 @@ def test_a_column_without_noise_of_its_own() -> None:
     local = LocalScores(X, features=10, seed=0, report=lambda done: None)
     with pytest.raises(ValueError, match=r"column 2 is a function of the columns \[0, 1\]"):
         local(2, 0b011)
+    local = LocalScores(X, features=10, seed=0, report=lambda done: None, names="abc")
+    with pytest.raises(ValueError, match=r"column 'c' is a function of the columns \['a', 'b'\]"):
+        local(2, 0b011)
 
 
 def test_members() -> None:

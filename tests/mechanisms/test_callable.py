@@ -1,5 +1,7 @@
 """A user's function as a mechanism: what is checked, and its Jacobian in parts."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from mechanism_cases import Triangular, normal
@@ -73,6 +75,39 @@ def test_functions_that_look_ahead_are_refused() -> None:
     with pytest.raises(ValueError, match="but output 2 on input 0 "):
         CallableMechanism(chain, 3, allowed)
     CallableMechanism(torch.tanh, 3, check=False)
+
+
+@pytest.mark.parametrize(
+    "of_others",
+    [
+        lambda x: x.mean(0),
+        lambda x: x.amax(0),
+        lambda x: x.roll(1, 0),
+        lambda x: x.roll(2, 0),
+        lambda x: x.cumsum(0),
+        lambda x: x[:1],
+        lambda x: x.unflatten(0, (-1, 2)).sum(1).repeat_interleave(2, 0),  # only pairs
+    ],
+    ids=["mean", "largest", "the one before", "two before", "running sum", "the first", "pairs"],
+)
+def test_functions_that_mix_the_samples_are_refused(of_others: Callable[[Tensor], Tensor]) -> None:
+    def mixing(z: Tensor) -> Tensor:
+        return torch.stack([0 * z[:, 0], z[:, 0] ** 2, z[:, 0] + of_others(z[:, 1])], dim=-1)
+
+    with pytest.raises(ValueError, match=r"but other samples of the batch change output 2 \(found"):
+        CallableMechanism(mixing, 3)
+    CallableMechanism(mixing, 3, check=False)
+
+
+def test_every_output_that_mixes_the_samples_is_named() -> None:
+    named = "other samples of the batch change output 0, 1, 2, 3, 4, 5, and 2 more "
+    with pytest.raises(ValueError, match=named):
+        CallableMechanism(lambda z: z - z.mean(0), 8)
+
+
+def test_functions_with_noise_are_refused() -> None:
+    with pytest.raises(ValueError, match="the same outputs for the same inputs, but two calls differ"):
+        CallableMechanism(lambda z: torch.cat([0 * z[:, :1], z[:, :1] + torch.rand(len(z), 1)], 1), 2)
 
 
 def test_modules_are_probed_in_evaluation_and_stay_as_they_were() -> None:

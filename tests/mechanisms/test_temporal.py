@@ -7,8 +7,28 @@ from torch import Tensor
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from causalvae_fast import ops, temporal_mask
-from causalvae_fast.mechanisms import LinearMechanism, Mechanism, MLPMechanism, TemporalMechanism
+from causalvae_fast import SEMPrior, ops, temporal_mask
+from causalvae_fast.graph.interventions import descendants
+from causalvae_fast.mechanisms import (
+    LinearMechanism,
+    Mechanism,
+    MLPMechanism,
+    NormalizedMechanism,
+    TemporalMechanism,
+)
+
+
+class Largest(TorchDispatchMode):
+    """Elements of the largest tensor that any operation gives."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(tensor, Tensor):
+                self.elements = max(self.elements, tensor.untyped_storage().size() // tensor.element_size())
+        return result
 
 
 def test_value_frame_by_frame() -> None:
@@ -26,6 +46,66 @@ def test_influence_is_that_of_the_window_at_every_time_step() -> None:
     assert torch.equal(mechanism.influence(), expected)
     assert mechanism.allowed.nonzero()[:, 0].unique().tolist() == [4, 5]
     assert repr(mechanism).startswith("TemporalMechanism(\n  frames=5, latents=2, lag=2")
+
+
+def random_chain(lag: int, instantaneous: bool, seed: int) -> tuple[TemporalMechanism, Tensor]:
+    """Seven time steps of three latents, with a third of the possible edges; and gates, half of them shut."""
+    generator = torch.Generator().manual_seed(seed)
+    allowed = temporal_mask(lag + 1, 3, instantaneous=instantaneous)
+    allowed &= torch.rand(allowed.shape, generator=generator) < 1 / 3
+    gates = torch.rand(allowed.shape, generator=generator, dtype=torch.float64)
+    gates *= torch.rand(allowed.shape, generator=generator) < 0.5
+    mechanism = LinearMechanism(len(allowed), allowed, init_std=1.0)
+    return TemporalMechanism(mechanism, frames=7, latents=3).double().eval(), gates
+
+
+@pytest.mark.parametrize("instantaneous", [False, True])
+@pytest.mark.parametrize("lag", [1, 2, 3])
+def test_descendants_are_those_in_the_graph_of_all_nodes(lag: int, instantaneous: bool) -> None:
+    counts = set()
+    for seed in range(30):
+        mechanism, gates = random_chain(lag, instantaneous, seed)
+        for edges in (None, gates):
+            chosen = torch.randperm(21, generator=torch.Generator().manual_seed(seed))[: seed % 5]
+            nodes = torch.zeros(21, dtype=torch.bool).index_fill(0, chosen, True)
+            expected = descendants(mechanism.influence(edges), nodes)
+            assert torch.equal(mechanism.descendants(nodes, edges), expected)
+            assert torch.equal(NormalizedMechanism(mechanism).descendants(nodes, edges), expected)
+            counts.add(int(expected.sum()))
+    assert len(counts) > 5
+
+
+@pytest.mark.parametrize("instantaneous", [False, True])
+def test_interventions_are_those_on_the_graph_of_all_nodes(
+    instantaneous: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mechanism, gates = random_chain(2, instantaneous, seed=3)
+    prior, z = SEMPrior(mechanism).double(), normal(4, 21)
+    do = {2: normal(4, seed=1), 7: 0.5, 13: normal(4, seed=2)}
+
+    def intervene() -> Tensor:
+        torch.manual_seed(0)
+        return prior.intervene(z, do, edges=gates)
+
+    found = intervene()
+    assert 3 < (found != z).any(0).sum() < 21
+    monkeypatch.setattr(TemporalMechanism, "descendants", Mechanism.descendants)
+    assert torch.equal(found, intervene())
+
+
+def test_memory_of_interventions_on_a_long_chain() -> None:
+    """No tensor beyond the samples, (B, T k); the graph of all nodes would have (T k)^2 entries."""
+    samples, frames, latents = 2, 2000, 4
+    window = LinearMechanism(2 * latents, temporal_mask(2, latents, instantaneous=True), init_std=0.1)
+    prior = SEMPrior(TemporalMechanism(window, frames, latents))
+    z = torch.randn(samples, frames * latents)
+    with Largest() as mode, torch.no_grad():
+        found = prior.intervene(z, {1: 1.0, 4000: torch.tensor([2.0, 3.0])})
+    assert mode.elements == samples * frames * latents
+    assert torch.equal(found[:, [0, 2, 3]], z[:, [0, 2, 3]])
+    assert found[:, 1].tolist() == [1, 1]
+    assert found[:, 4000].tolist() == [2, 3]
+    assert (found[:, 4:] != z[:, 4:]).all()
 
 
 @pytest.mark.parametrize("name", ["temporal mlp", "temporal linear", "temporal normalized"])
@@ -54,16 +134,6 @@ def test_gradients_of_the_kl_of_windows() -> None:
 
 def test_memory_of_a_long_video_grows_with_its_length_alone() -> None:
     """The largest tensor of the value and its gradients holds some number of elements for each time step."""
-
-    class Largest(TorchDispatchMode):
-        elements = 0
-
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-            result = func(*args, **(kwargs or {}))
-            for tensor in result if isinstance(result, tuple) else (result,):
-                if isinstance(tensor, Tensor):
-                    self.elements = max(self.elements, tensor.untyped_storage().size() // tensor.element_size())
-            return result
 
     def largest(frames: int) -> int:
         window = MLPMechanism(4, 8, allowed=temporal_mask(2, 2))
