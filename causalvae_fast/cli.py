@@ -6,27 +6,16 @@ Modules that need an extra are imported by the command that needs them, so that 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from causalvae_fast import __version__
 
 if TYPE_CHECKING:
-    from causalvae_fast.data import SpriteVideos
-    from causalvae_fast.models.image_vae import ImageVAE
-    from causalvae_fast.models.video_vae import VideoVAE
-    from causalvae_fast.training.config import SpritesConfig
-    from causalvae_fast.training.ovals_config import OvalsConfig
     from causalvae_fast.training.runs import Run
 
-Model = TypeVar("Model")
-Config = TypeVar("Config")
-
-_HELD_OUT_VIDEOS = 2000
-_HELD_OUT_SEED = 1_000_000  # added to the run's seed: other videos than those of any training
 _INTERRUPTED = 130  # the shell's exit code for SIGINT
 
 
@@ -110,22 +99,10 @@ def _train(arguments: list[str]) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from causalvae_fast.data import make_ovals
-    from causalvae_fast.training.checkpoint import write_atomically
-    from causalvae_fast.training.evaluation import evaluate_sprites, metrics_text
-    from causalvae_fast.training.ovals_evaluation import evaluate_ovals, ovals_text
+    from causalvae_fast.training.evaluate import evaluate_run
 
     run = _load(arguments.run)
-    metrics = {"step": run.step, "steps": run.steps}
-    if run.experiment == "ovals":
-        metrics |= evaluate_ovals(_ovals(run)[0], make_ovals())
-        text = ovals_text(metrics)
-    else:
-        model, config = _sprites(run)
-        metrics |= evaluate_sprites(model, _held_out(config, config.model.frames))
-        text = metrics_text(metrics, config.model.latents)
-    write_atomically(run.folder.metrics, (json.dumps(metrics, indent=2) + "\n").encode())
-    print(text)
+    print(evaluate_run(run)[1])
     print(f"written to {run.folder.metrics}")
     return 0
 
@@ -133,53 +110,33 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 def _figures(arguments: argparse.Namespace) -> int:
     from causalvae_fast.figures.ovals import draw_oval_figures
     from causalvae_fast.figures.sprites import draw_sprite_figures
+    from causalvae_fast.training.evaluate import held_out_sprites, ovals_parts, sprites_parts
 
     run = _load(arguments.run)
     others = [_load(path) for path in arguments.compare] if run.experiment == "ovals" else []
     if len(others) < len(arguments.compare) or any(other.experiment != "ovals" for other in others):
         return _fail("--compare takes runs of `causalvae-fast train ovals`")
     if run.experiment == "ovals":
-        paths = draw_oval_figures([_ovals(r) for r in (run, *others)], run.folder.figures)
+        paths = draw_oval_figures([ovals_parts(r) for r in (run, *others)], run.folder.figures)
     else:
-        model, config = _sprites(run)
-        paths = draw_sprite_figures(model, _held_out(config, config.model.frames + 2), run.folder.figures)
+        model, config = sprites_parts(run)
+        paths = draw_sprite_figures(model, held_out_sprites(config, config.model.frames + 2), run.folder.figures)
     for path in paths:
         print(path)
     return 0
-
-
-def _sprites(run: Run) -> tuple[VideoVAE, SpritesConfig]:
-    """Model and configuration of a run of the sprite experiment."""
-    from causalvae_fast.models.video_vae import VideoVAE
-    from causalvae_fast.training.config import SpritesConfig
-
-    return _parts(run, "sprites", VideoVAE, SpritesConfig)
-
-
-def _ovals(run: Run) -> tuple[ImageVAE, OvalsConfig]:
-    """Model and configuration of a run of the experiment with ovals."""
-    from causalvae_fast.models.image_vae import ImageVAE
-    from causalvae_fast.training.ovals_config import OvalsConfig
-
-    return _parts(run, "ovals", ImageVAE, OvalsConfig)
-
-
-def _parts(run: Run, experiment: str, model: type[Model], config: type[Config]) -> tuple[Model, Config]:
-    if not (isinstance(run.model, model) and isinstance(run.config, config)):
-        raise ValueError(f"the run in {run.folder.path} is not one of `causalvae-fast train {experiment}`")
-    return run.model, run.config
 
 
 def _extrapolate(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from causalvae_fast.figures.sprites import continue_videos, draw_sprite_extrapolation, in_view
+    from causalvae_fast.training.evaluate import held_out_sprites, sprites_parts
 
     if arguments.steps < 1 or arguments.samples < 1:
         return _fail(f"--steps and --samples must be at least 1, got {arguments.steps} and {arguments.samples}")
     run = _load(arguments.run)
-    model, config = _sprites(run)
-    videos = _held_out(config, config.model.frames - 1 + arguments.steps)
+    model, config = sprites_parts(run)
+    videos = held_out_sprites(config, config.model.frames - 1 + arguments.steps)
     chosen = in_view(videos)[: arguments.samples]
     if len(chosen) == 0:
         return _fail(f"in none of {len(videos)} videos is the character in view for {arguments.steps} more frames")
@@ -218,20 +175,3 @@ def _load(path: Path) -> Run:
             file=sys.stderr,
         )
     return run
-
-
-def _held_out(config: SpritesConfig, frames: int) -> SpriteVideos:
-    from causalvae_fast.data import make_sprites
-
-    try:
-        return make_sprites(
-            _HELD_OUT_VIDEOS,
-            frames,
-            seed=config.seed + _HELD_OUT_SEED,
-            sprite=config.sprite,
-            backgrounds=config.backgrounds,
-        )
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{error}. The run was trained with it: put it back, or change the path in its config.yaml"
-        ) from error

@@ -54,12 +54,12 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     """
     accelerator = _accelerator(config.device)
     folder = RunFolder(config.run)
-    if resume:
-        folder.require_config(config)
     # Before the folder is touched: what is wrong with the user's images must not cost an earlier run.
     experiment: Experiment = (
         SpritesExperiment(config) if isinstance(config, SpritesConfig) else OvalsExperiment(config)
     )
+    if resume:
+        folder.require_config(config)
     set_seed(config.seed)
     experiment.make_model()
     trainer = Trainer(config, experiment, accelerator)
