@@ -1,4 +1,4 @@
-"""The command line: causalvae-fast train | evaluate | figures | extrapolate | doctor.
+"""The command line: causalvae-fast train | sweep | evaluate | figures | extrapolate | select | report | doctor.
 
 Modules that need an extra are imported by the command that needs them, so that `doctor` works without any.
 """
@@ -25,12 +25,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments[:1] == ["train"]:
             return _train(arguments[1:])
+        if arguments[:1] == ["sweep"]:
+            return _sweep(arguments[1:])
         parsed = _parser().parse_args(arguments)
         return int(parsed.command(parsed))
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] == "causalvae_fast":
             raise
-        return _fail(f"{error.name} is not installed: pip install 'causalvae_fast[train,plots]'")
+        extras = "train,sweep" if error.name == "joblib" else "train,plots"
+        return _fail(f"{error.name} is not installed: pip install 'causalvae_fast[{extras}]'")
     except ImportError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
@@ -64,10 +67,15 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("train", help="train an experiment: `train sprites --help` lists its options")
 
+    commands.add_parser("sweep", help="train it over values and seeds: `sweep --help` lists the options")
+
     evaluate = commands.add_parser("evaluate", help="metrics of a trained model, also into RUN/metrics.json")
     evaluate.set_defaults(command=_evaluate)
-    figures = commands.add_parser("figures", help="draw its figures into RUN/figures")
+    figures = commands.add_parser("figures", help="draw its figures, or those of a sweep, into RUN/figures")
     figures.set_defaults(command=_figures)
+    figures.add_argument(
+        "--over", metavar="ENTRY", help="what a sweep is drawn against (the only one, edge_weight)"
+    )
     figures.add_argument(
         "--compare", type=Path, nargs="+", default=[], metavar="RUN", help="runs to set beside it (ovals)"
     )
@@ -79,6 +87,18 @@ def _parser() -> argparse.ArgumentParser:
     extrapolate.set_defaults(command=_extrapolate)
     for command in (evaluate, figures, extrapolate):
         command.add_argument("run", type=Path, metavar="RUN", help="folder of a `causalvae-fast train`")
+
+    select = commands.add_parser("select", help="the sparsest graph that keeps the best reconstruction")
+    select.add_argument("--tolerance", type=float, metavar="T", help="in the unit of the metrics (from the seeds)")
+    select.add_argument(
+        "--by", nargs="+", default=[], metavar="METRIC", help="what must be kept (reconstruction, prediction)"
+    )
+    select.set_defaults(command=_select)
+    report = commands.add_parser("report", help="runs side by side, in Markdown and HTML")
+    report.add_argument("--out", type=Path, metavar="FOLDER", help="for the report (that of a sweep, or report)")
+    report.set_defaults(command=_report)
+    for command in (select, report):
+        command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs or of sweeps")
 
     doctor = commands.add_parser("doctor", help="versions, instruction set, threads, backends, and a parity check")
     doctor.add_argument("--json", action="store_true", help="print JSON")
@@ -98,6 +118,12 @@ def _train(arguments: list[str]) -> int:
     return 0 if train_command(arguments[0], arguments[1:]) else _INTERRUPTED
 
 
+def _sweep(arguments: list[str]) -> int:
+    from causalvae_fast.training.sweep_command import sweep_command
+
+    return sweep_command(arguments)
+
+
 def _evaluate(arguments: argparse.Namespace) -> int:
     from causalvae_fast.training.evaluate import evaluate_run
 
@@ -111,7 +137,10 @@ def _figures(arguments: argparse.Namespace) -> int:
     from causalvae_fast.figures.ovals import draw_oval_figures
     from causalvae_fast.figures.sprites import draw_sprite_figures
     from causalvae_fast.training.evaluate import held_out_sprites, ovals_parts, sprites_parts
+    from causalvae_fast.training.results import is_sweep
 
+    if is_sweep(arguments.run):
+        return _sweep_figures(arguments)
     run = _load(arguments.run)
     others = [_load(path) for path in arguments.compare] if run.experiment == "ovals" else []
     if len(others) < len(arguments.compare) or any(other.experiment != "ovals" for other in others):
@@ -122,6 +151,38 @@ def _figures(arguments: argparse.Namespace) -> int:
         model, config = sprites_parts(run)
         paths = draw_sprite_figures(model, held_out_sprites(config, config.model.frames + 2), run.folder.figures)
     for path in paths:
+        print(path)
+    return 0
+
+
+def _sweep_figures(arguments: argparse.Namespace) -> int:
+    from causalvae_fast.figures.sweep import draw_sweep_figures
+    from causalvae_fast.training.results import read_records
+
+    records = read_records([arguments.run])
+    for path in draw_sweep_figures(records, arguments.run / "figures", arguments.over):
+        print(path)
+    return 0
+
+
+def _select(arguments: argparse.Namespace) -> int:
+    from causalvae_fast.training.results import read_records
+    from causalvae_fast.training.select import select, selection_text
+
+    if arguments.tolerance is not None and not arguments.tolerance >= 0:
+        return _fail(f"--tolerance must be at least 0, got {arguments.tolerance}")
+    records = read_records(arguments.runs)
+    print(selection_text(records, select(records, arguments.by, arguments.tolerance)))
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from causalvae_fast.training.report import write_report
+    from causalvae_fast.training.results import is_sweep, read_records
+
+    records = read_records(arguments.runs)
+    alone = arguments.runs[0] if len(arguments.runs) == 1 and is_sweep(arguments.runs[0]) else Path("report")
+    for path in write_report(arguments.runs, records, arguments.out or alone):
         print(path)
     return 0
 

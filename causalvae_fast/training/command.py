@@ -40,18 +40,39 @@ class TrainOvals:
     """Replace the run in the folder."""
 
 
+Train = TrainSprites | TrainOvals
+
+
+def parse_config(experiment: str, arguments: Sequence[str]) -> TrainConfig:
+    """The configuration of a new run, from the options of `causalvae-fast train`.
+
+    Raises:
+        ConfigError: if an option cannot be, or is one of how a single run is started.
+    """
+    parsed, _ = _parse_new(experiment, arguments)
+    if parsed.resume or parsed.overwrite:
+        raise ConfigError("--resume and --overwrite are options of `causalvae-fast train`: leave them out")
+    return parsed.config
+
+
+def _parse_new(experiment: str, arguments: Sequence[str]) -> tuple[Train, Train]:
+    """The options, and what stands for those that are left out."""
+    default: Train = TrainSprites() if experiment == "sprites" else TrainOvals()
+    parsed = _parse(experiment, arguments, default)
+    if isinstance(parsed, TrainOvals):
+        start = PRESETS[parsed.preset or "recommended"]
+        default = dataclasses.replace(parsed, config=start, resume=False, overwrite=False)
+        parsed = _parse(experiment, arguments, default)
+    return parsed, default
+
+
 def train_command(experiment: str, arguments: Sequence[str]) -> bool:
     """Train as the options say; True when complete, False when interrupted.
 
     Raises:
         ConfigError: if an option cannot be, or differs from the run that is resumed.
     """
-    default: TrainSprites | TrainOvals = TrainSprites() if experiment == "sprites" else TrainOvals()
-    parsed = _parse(experiment, arguments, default)
-    if isinstance(parsed, TrainOvals):
-        start = PRESETS[parsed.preset or "recommended"]
-        default = dataclasses.replace(parsed, config=start, resume=False, overwrite=False)
-        parsed = _parse(experiment, arguments, default)
+    parsed, default = _parse_new(experiment, arguments)
     if parsed.resume and parsed.overwrite:
         raise ConfigError("--resume continues the run in the folder, --overwrite replaces it: give one of them")
     if parsed.resume:
@@ -66,10 +87,8 @@ def train_command(experiment: str, arguments: Sequence[str]) -> bool:
     return train(parsed.config, resume=parsed.resume, overwrite=parsed.overwrite)
 
 
-def _parse(
-    experiment: str, arguments: Sequence[str], default: TrainSprites | TrainOvals
-) -> TrainSprites | TrainOvals:
-    parsed: TrainSprites | TrainOvals = tyro.cli(
+def _parse(experiment: str, arguments: Sequence[str], default: Train) -> Train:
+    parsed: Train = tyro.cli(
         type(default), prog=f"causalvae-fast train {experiment}", args=list(arguments), default=default
     )
     return dataclasses.replace(parsed, config=_absolute(parsed.config))  # type: ignore[arg-type]

@@ -39,6 +39,8 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
         self.figures = self.path / "figures"
         self.extrapolation = self.path / "extrapolation.npz"
+        self.log = self.path / "train.log"  # of a run of a sweep: what it said
+        self.error = self.path / "error.txt"  # and what it failed with
 
     def create(self, config: TrainConfig, overwrite: bool) -> None:
         """Make the folder for a new run.
@@ -52,7 +54,7 @@ class RunFolder:
                     f"{self.path} holds a run already: continue it with --resume, replace it with --overwrite, "
                     "or give another folder with --out"
                 )
-            results = (self.metrics, self.extrapolation, *self.figures.glob("*.png"))
+            results = (self.metrics, self.extrapolation, self.error, *self.figures.glob("*.png"))
             for path in (self.checkpoint, *results, *self.tensorboard.glob("events.*")):
                 path.unlink(missing_ok=True)
         self.path.mkdir(parents=True, exist_ok=True)
