@@ -1,4 +1,4 @@
-"""The command line: causalvae-fast train | evaluate | figures | extrapolate | doctor.
+"""The command line: causalvae-fast train | sweep | evaluate | figures | extrapolate | select | report | doctor.
 
 Modules that need an extra are imported by the command that needs them, so that `doctor` works without any.
 """
@@ -6,27 +6,16 @@ Modules that need an extra are imported by the command that needs them, so that 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from causalvae_fast import __version__
 
 if TYPE_CHECKING:
-    from causalvae_fast.data import SpriteVideos
-    from causalvae_fast.models.image_vae import ImageVAE
-    from causalvae_fast.models.video_vae import VideoVAE
-    from causalvae_fast.training.config import SpritesConfig
-    from causalvae_fast.training.ovals_config import OvalsConfig
     from causalvae_fast.training.runs import Run
 
-Model = TypeVar("Model")
-Config = TypeVar("Config")
-
-_HELD_OUT_VIDEOS = 2000
-_HELD_OUT_SEED = 1_000_000  # added to the run's seed: other videos than those of any training
 _INTERRUPTED = 130  # the shell's exit code for SIGINT
 
 
@@ -36,12 +25,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments[:1] == ["train"]:
             return _train(arguments[1:])
+        if arguments[:1] == ["sweep"]:
+            return _sweep(arguments[1:])
         parsed = _parser().parse_args(arguments)
         return int(parsed.command(parsed))
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] == "causalvae_fast":
             raise
-        return _fail(f"{error.name} is not installed: pip install 'causalvae_fast[train,plots]'")
+        extras = "train,sweep" if error.name == "joblib" else "train,plots"
+        return _fail(f"{error.name} is not installed: pip install 'causalvae_fast[{extras}]'")
     except ImportError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
@@ -75,10 +67,15 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("train", help="train an experiment: `train sprites --help` lists its options")
 
+    commands.add_parser("sweep", help="train it over values and seeds: `sweep --help` lists the options")
+
     evaluate = commands.add_parser("evaluate", help="metrics of a trained model, also into RUN/metrics.json")
     evaluate.set_defaults(command=_evaluate)
-    figures = commands.add_parser("figures", help="draw its figures into RUN/figures")
+    figures = commands.add_parser("figures", help="draw its figures, or those of a sweep, into RUN/figures")
     figures.set_defaults(command=_figures)
+    figures.add_argument(
+        "--over", metavar="ENTRY", help="what a sweep is drawn against (the only one, edge_weight)"
+    )
     figures.add_argument(
         "--compare", type=Path, nargs="+", default=[], metavar="RUN", help="runs to set beside it (ovals)"
     )
@@ -90,6 +87,18 @@ def _parser() -> argparse.ArgumentParser:
     extrapolate.set_defaults(command=_extrapolate)
     for command in (evaluate, figures, extrapolate):
         command.add_argument("run", type=Path, metavar="RUN", help="folder of a `causalvae-fast train`")
+
+    select = commands.add_parser("select", help="the sparsest graph that keeps the best reconstruction")
+    select.add_argument("--tolerance", type=float, metavar="T", help="in the unit of the metrics (from the seeds)")
+    select.add_argument(
+        "--by", nargs="+", default=[], metavar="METRIC", help="what must be kept (reconstruction, prediction)"
+    )
+    select.set_defaults(command=_select)
+    report = commands.add_parser("report", help="runs side by side, in Markdown and HTML")
+    report.add_argument("--out", type=Path, metavar="FOLDER", help="for the report (that of a sweep, or report)")
+    report.set_defaults(command=_report)
+    for command in (select, report):
+        command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs or of sweeps")
 
     doctor = commands.add_parser("doctor", help="versions, instruction set, threads, backends, and a parity check")
     doctor.add_argument("--json", action="store_true", help="print JSON")
@@ -109,23 +118,17 @@ def _train(arguments: list[str]) -> int:
     return 0 if train_command(arguments[0], arguments[1:]) else _INTERRUPTED
 
 
+def _sweep(arguments: list[str]) -> int:
+    from causalvae_fast.training.sweep_command import sweep_command
+
+    return sweep_command(arguments)
+
+
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from causalvae_fast.data import make_ovals
-    from causalvae_fast.training.checkpoint import write_atomically
-    from causalvae_fast.training.evaluation import evaluate_sprites, metrics_text
-    from causalvae_fast.training.ovals_evaluation import evaluate_ovals, ovals_text
+    from causalvae_fast.training.evaluate import evaluate_run
 
     run = _load(arguments.run)
-    metrics = {"step": run.step, "steps": run.steps}
-    if run.experiment == "ovals":
-        metrics |= evaluate_ovals(_ovals(run)[0], make_ovals())
-        text = ovals_text(metrics)
-    else:
-        model, config = _sprites(run)
-        metrics |= evaluate_sprites(model, _held_out(config, config.model.frames))
-        text = metrics_text(metrics, config.model.latents)
-    write_atomically(run.folder.metrics, (json.dumps(metrics, indent=2) + "\n").encode())
-    print(text)
+    print(evaluate_run(run)[1])
     print(f"written to {run.folder.metrics}")
     return 0
 
@@ -133,53 +136,68 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 def _figures(arguments: argparse.Namespace) -> int:
     from causalvae_fast.figures.ovals import draw_oval_figures
     from causalvae_fast.figures.sprites import draw_sprite_figures
+    from causalvae_fast.training.evaluate import held_out_sprites, ovals_parts, sprites_parts
+    from causalvae_fast.training.results import is_sweep
 
+    if is_sweep(arguments.run):
+        return _sweep_figures(arguments)
     run = _load(arguments.run)
     others = [_load(path) for path in arguments.compare] if run.experiment == "ovals" else []
     if len(others) < len(arguments.compare) or any(other.experiment != "ovals" for other in others):
         return _fail("--compare takes runs of `causalvae-fast train ovals`")
     if run.experiment == "ovals":
-        paths = draw_oval_figures([_ovals(r) for r in (run, *others)], run.folder.figures)
+        paths = draw_oval_figures([ovals_parts(r) for r in (run, *others)], run.folder.figures)
     else:
-        model, config = _sprites(run)
-        paths = draw_sprite_figures(model, _held_out(config, config.model.frames + 2), run.folder.figures)
+        model, config = sprites_parts(run)
+        paths = draw_sprite_figures(model, held_out_sprites(config, config.model.frames + 2), run.folder.figures)
     for path in paths:
         print(path)
     return 0
 
 
-def _sprites(run: Run) -> tuple[VideoVAE, SpritesConfig]:
-    """Model and configuration of a run of the sprite experiment."""
-    from causalvae_fast.models.video_vae import VideoVAE
-    from causalvae_fast.training.config import SpritesConfig
+def _sweep_figures(arguments: argparse.Namespace) -> int:
+    from causalvae_fast.figures.sweep import draw_sweep_figures
+    from causalvae_fast.training.results import read_records
 
-    return _parts(run, "sprites", VideoVAE, SpritesConfig)
-
-
-def _ovals(run: Run) -> tuple[ImageVAE, OvalsConfig]:
-    """Model and configuration of a run of the experiment with ovals."""
-    from causalvae_fast.models.image_vae import ImageVAE
-    from causalvae_fast.training.ovals_config import OvalsConfig
-
-    return _parts(run, "ovals", ImageVAE, OvalsConfig)
+    records = read_records([arguments.run])
+    for path in draw_sweep_figures(records, arguments.run / "figures", arguments.over):
+        print(path)
+    return 0
 
 
-def _parts(run: Run, experiment: str, model: type[Model], config: type[Config]) -> tuple[Model, Config]:
-    if not (isinstance(run.model, model) and isinstance(run.config, config)):
-        raise ValueError(f"the run in {run.folder.path} is not one of `causalvae-fast train {experiment}`")
-    return run.model, run.config
+def _select(arguments: argparse.Namespace) -> int:
+    from causalvae_fast.training.results import read_records
+    from causalvae_fast.training.select import select, selection_text
+
+    if arguments.tolerance is not None and not arguments.tolerance >= 0:
+        return _fail(f"--tolerance must be at least 0, got {arguments.tolerance}")
+    records = read_records(arguments.runs)
+    print(selection_text(records, select(records, arguments.by, arguments.tolerance)))
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from causalvae_fast.training.report import write_report
+    from causalvae_fast.training.results import is_sweep, read_records
+
+    records = read_records(arguments.runs)
+    alone = arguments.runs[0] if len(arguments.runs) == 1 and is_sweep(arguments.runs[0]) else Path("report")
+    for path in write_report(arguments.runs, records, arguments.out or alone):
+        print(path)
+    return 0
 
 
 def _extrapolate(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from causalvae_fast.figures.sprites import continue_videos, draw_sprite_extrapolation, in_view
+    from causalvae_fast.training.evaluate import held_out_sprites, sprites_parts
 
     if arguments.steps < 1 or arguments.samples < 1:
         return _fail(f"--steps and --samples must be at least 1, got {arguments.steps} and {arguments.samples}")
     run = _load(arguments.run)
-    model, config = _sprites(run)
-    videos = _held_out(config, config.model.frames - 1 + arguments.steps)
+    model, config = sprites_parts(run)
+    videos = held_out_sprites(config, config.model.frames - 1 + arguments.steps)
     chosen = in_view(videos)[: arguments.samples]
     if len(chosen) == 0:
         return _fail(f"in none of {len(videos)} videos is the character in view for {arguments.steps} more frames")
@@ -218,20 +236,3 @@ def _load(path: Path) -> Run:
             file=sys.stderr,
         )
     return run
-
-
-def _held_out(config: SpritesConfig, frames: int) -> SpriteVideos:
-    from causalvae_fast.data import make_sprites
-
-    try:
-        return make_sprites(
-            _HELD_OUT_VIDEOS,
-            frames,
-            seed=config.seed + _HELD_OUT_SEED,
-            sprite=config.sprite,
-            backgrounds=config.backgrounds,
-        )
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{error}. The run was trained with it: put it back, or change the path in its config.yaml"
-        ) from error

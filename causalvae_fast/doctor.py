@@ -13,7 +13,10 @@ import torch
 import causalvae_fast
 from causalvae_fast.ops import _cuda, _native, backends, sem_kl
 
-_DEPENDENCIES = ("torch", "numpy", "triton", "tyro", "rich", "safetensors", "accelerate", "matplotlib", "networkx")
+_DEPENDENCIES = (
+    *("torch", "numpy", "triton", "tyro", "rich", "safetensors", "accelerate", "joblib"),
+    *("matplotlib", "networkx"),
+)
 _PARITY_SECONDS = 1.0
 
 

@@ -151,7 +151,7 @@ def test_images_that_are_gone_are_named(tmp_path: Path, capsys: pytest.CaptureFi
 def test_more_samples_than_there_are(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("causalvae_fast.cli._HELD_OUT_VIDEOS", 60)
+    monkeypatch.setattr("causalvae_fast.training.evaluate._HELD_OUT_VIDEOS", 60)
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     assert main(["extrapolate", str(run), "--steps", "9", "--samples", "2000"]) == 0

@@ -14,8 +14,6 @@ from causalvae_fast.training.ovals_config import PRESETS, OvalsConfig
 from causalvae_fast.training.runs import RunFolder
 from causalvae_fast.training.trainer import train
 
-_MAY_DIFFER = ("run", "device")
-
 
 @dataclass(frozen=True)
 class TrainSprites:
@@ -33,12 +31,39 @@ class TrainOvals:
     """Train the experiment with ovals, whose position follows a parabola."""
 
     config: tyro.conf.OmitArgPrefixes[OvalsConfig] = field(default_factory=OvalsConfig)
-    preset: Literal["recommended", "paper"] = "recommended"
-    """Where the other options start from: what converges to the causal latents, or the settings of the paper."""
+    preset: Literal["recommended", "paper"] | None = None
+    """Where the other options start from: what converges to the causal latents (the default), or the settings of
+    the paper."""
     resume: bool = False
     """Continue the run in the folder, with its own configuration."""
     overwrite: bool = False
     """Replace the run in the folder."""
+
+
+Train = TrainSprites | TrainOvals
+
+
+def parse_config(experiment: str, arguments: Sequence[str]) -> TrainConfig:
+    """The configuration of a new run, from the options of `causalvae-fast train`.
+
+    Raises:
+        ConfigError: if an option cannot be, or is one of how a single run is started.
+    """
+    parsed, _ = _parse_new(experiment, arguments)
+    if parsed.resume or parsed.overwrite:
+        raise ConfigError("--resume and --overwrite are options of `causalvae-fast train`: leave them out")
+    return parsed.config
+
+
+def _parse_new(experiment: str, arguments: Sequence[str]) -> tuple[Train, Train]:
+    """The options, and what stands for those that are left out."""
+    default: Train = TrainSprites() if experiment == "sprites" else TrainOvals()
+    parsed = _parse(experiment, arguments, default)
+    if isinstance(parsed, TrainOvals):
+        start = PRESETS[parsed.preset or "recommended"]
+        default = dataclasses.replace(parsed, config=start, resume=False, overwrite=False)
+        parsed = _parse(experiment, arguments, default)
+    return parsed, default
 
 
 def train_command(experiment: str, arguments: Sequence[str]) -> bool:
@@ -47,36 +72,23 @@ def train_command(experiment: str, arguments: Sequence[str]) -> bool:
     Raises:
         ConfigError: if an option cannot be, or differs from the run that is resumed.
     """
-    default: TrainSprites | TrainOvals = TrainSprites() if experiment == "sprites" else TrainOvals()
-    parsed = _parse(experiment, arguments, default)
-    if isinstance(parsed, TrainOvals):
-        default = dataclasses.replace(parsed, config=PRESETS[parsed.preset], resume=False, overwrite=False)
-        parsed = _parse(experiment, arguments, default)
+    parsed, default = _parse_new(experiment, arguments)
     if parsed.resume and parsed.overwrite:
         raise ConfigError("--resume continues the run in the folder, --overwrite replaces it: give one of them")
     if parsed.resume:
-        stored = RunFolder(parsed.config.run).read_config()
-        if not isinstance(stored, EXPERIMENTS[experiment]):
-            raise ConfigError(f"the run in {parsed.config.run} is of another experiment than {experiment}")
+        if isinstance(parsed, TrainOvals) and parsed.preset is not None:
+            raise ConfigError(
+                f"--preset {parsed.preset} is where the options of a new run start from, but --resume continues "
+                "one with its own configuration: leave --preset out, or start a new run"
+            )
+        stored = RunFolder(parsed.config.run).read_config_of(EXPERIMENTS[experiment])
         # What is not on the command line comes from the run.
         parsed = _parse(experiment, arguments, dataclasses.replace(default, config=stored))  # type: ignore[arg-type]
-        differing = [
-            f"{name} = {getattr(parsed.config, name)} (the run has {getattr(stored, name)})"
-            for name in (entry.name for entry in dataclasses.fields(stored))
-            if name not in _MAY_DIFFER and getattr(parsed.config, name) != getattr(stored, name)
-        ]
-        if differing:
-            raise ConfigError(
-                f"--resume continues a run as it was configured, but the options say {', '.join(differing)}: "
-                "leave them out, or start a new run"
-            )
     return train(parsed.config, resume=parsed.resume, overwrite=parsed.overwrite)
 
 
-def _parse(
-    experiment: str, arguments: Sequence[str], default: TrainSprites | TrainOvals
-) -> TrainSprites | TrainOvals:
-    parsed: TrainSprites | TrainOvals = tyro.cli(
+def _parse(experiment: str, arguments: Sequence[str], default: Train) -> Train:
+    parsed: Train = tyro.cli(
         type(default), prog=f"causalvae-fast train {experiment}", args=list(arguments), default=default
     )
     return dataclasses.replace(parsed, config=_absolute(parsed.config))  # type: ignore[arg-type]

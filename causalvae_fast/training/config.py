@@ -108,7 +108,8 @@ def from_yaml(path: Path) -> TrainConfig:
     """The configuration in a file, of the experiment that its entry of this name says: sprites if there is none.
 
     Raises:
-        ConfigError: if there is no such file, if it is not YAML, or if an entry is unknown or has the wrong type.
+        ConfigError: if there is no such file, if it is not YAML, or if an entry is unknown, has the wrong type or
+            is out of range; the message names the file.
     """
     try:
         content = yaml.safe_load(path.read_text())
@@ -117,7 +118,7 @@ def from_yaml(path: Path) -> TrainConfig:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not readable YAML ({error}): restore it or train again") from error
     experiment = content.pop("experiment", "sprites") if isinstance(content, dict) else "sprites"
-    if experiment not in EXPERIMENTS:
+    if not isinstance(experiment, str) or experiment not in EXPERIMENTS:
         raise ConfigError(f"{path}: experiment must be {' or '.join(EXPERIMENTS)}, got {experiment!r}")
     config: TrainConfig = _build(EXPERIMENTS[experiment], content, path)
     return config
@@ -131,7 +132,10 @@ def _build(cls: type[Any], content: Any, path: Path) -> Any:
     if unknown:
         raise ConfigError(f"{path} has unknown entries: {', '.join(unknown)}; remove them")
     values = {name: _convert(name, value, hints[name], path) for name, value in content.items()}
-    return cls(**values)
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _convert(name: str, value: Any, kind: Any, path: Path) -> Any:

@@ -18,12 +18,19 @@ class FirstComponent:
     object moves most comes first. Nothing is drawn at random.
 
     Args:
-        images: (N, H, W) that the component is computed from, uint8.
+        images: (N, H, W) that the component is computed from, uint8; at least two, not all alike.
+
+    Raises:
+        ValueError: if there are fewer, or nothing in which they differ.
     """
 
     def __init__(self, images: Tensor) -> None:
+        if len(images) < 2:
+            raise ValueError(f"images must be at least two, got {len(images)}: one has no direction to differ in")
         blurred = _blur(_shrink(images))
         centred = blurred - blurred.mean(0)
+        if centred.abs().max() <= 1e-6 * blurred.abs().max():  # what rounding leaves of images that are alike
+            raise ValueError(f"images must differ from one another, but all {len(images)} are alike")
         _, vectors = torch.linalg.eigh(centred.flatten(1).T @ centred.flatten(1))
         direction = vectors[:, -1].view(_CELLS, _CELLS)
         score = (blurred * direction).sum((1, 2))

@@ -27,7 +27,7 @@ class OvalsExperiment(Experiment):
         self.ovals = make_ovals()
         shuffled = torch.randperm(len(self.ovals), generator=torch.Generator().manual_seed(config.seed))
         self.chosen = shuffled[: config.samples]
-        self.in_order = config.open_in_order and config.model.prior != "isotropic"
+        self.in_order = config.opens_in_order
         if self.in_order:
             self.component = FirstComponent(self.ovals.images(self.chosen[:2000]))
 

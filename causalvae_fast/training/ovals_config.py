@@ -64,6 +64,16 @@ class OvalsConfig:
             self, ("warm_up", "guide_end", "child_start", "rest_start", "opening"), at_least=0, at_most=1
         )
         check_numbers(self, ("samples",), at_most=_IMAGES)
+        if self.child_start > self.rest_start:
+            raise ConfigError(
+                "child_start must not be after rest_start, since z2 opens before the latents without parents, "
+                f"got {self.child_start} and {self.rest_start}"
+            )
+        if self.samples < 2 and self.opens_in_order:
+            raise ConfigError(
+                "samples must be at least 2, since z1 is guided by the component in which images differ, "
+                f"got {self.samples}: take more, or --no-open-in-order"
+            )
         check_numbers(self, ("seed",), at_least=0, at_most=2**31 - 1)
         if self.optimizer not in ("adam", "adagrad"):
             raise ConfigError(f"optimizer must be adam or adagrad, got {self.optimizer!r}")
@@ -73,6 +83,11 @@ class OvalsConfig:
                 f"got {self.model.size} and {self.model.channels}"
             )
         check_device(self.device)
+
+    @property
+    def opens_in_order(self) -> bool:
+        """Whether latents are opened in causal order: an isotropic prior has none."""
+        return self.open_in_order and self.model.prior != "isotropic"
 
 
 PRESETS = {

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
 from causalvae_fast.models.image_vae import ImageVAE
 from causalvae_fast.models.video_vae import VideoVAE
 from causalvae_fast.training.checkpoint import CheckpointError, load_checkpoint, without_prefix, write_atomically
-from causalvae_fast.training.config import SpritesConfig, TrainConfig, experiment_name, from_yaml, to_yaml
+from causalvae_fast.training.config import (
+    EXPERIMENTS,
+    ConfigError,
+    SpritesConfig,
+    TrainConfig,
+    experiment_name,
+    from_yaml,
+    to_yaml,
+)
+from causalvae_fast.training.config_fields import differing
+
+Config = TypeVar("Config", bound=TrainConfig)
 
 
 class RunFolderError(RuntimeError):
@@ -28,6 +39,8 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
         self.figures = self.path / "figures"
         self.extrapolation = self.path / "extrapolation.npz"
+        self.log = self.path / "train.log"  # of a run of a sweep: what it said
+        self.error = self.path / "error.txt"  # and what it failed with
 
     def create(self, config: TrainConfig, overwrite: bool) -> None:
         """Make the folder for a new run.
@@ -41,7 +54,7 @@ class RunFolder:
                     f"{self.path} holds a run already: continue it with --resume, replace it with --overwrite, "
                     "or give another folder with --out"
                 )
-            results = (self.metrics, self.extrapolation, *self.figures.glob("*.png"))
+            results = (self.metrics, self.extrapolation, self.error, *self.figures.glob("*.png"))
             for path in (self.checkpoint, *results, *self.tensorboard.glob("events.*")):
                 path.unlink(missing_ok=True)
         self.path.mkdir(parents=True, exist_ok=True)
@@ -57,6 +70,34 @@ class RunFolder:
         if not self.config.is_file():
             raise RunFolderError(f"there is no run in {self.path}: give the folder of a `causalvae-fast train`")
         return from_yaml(self.config)
+
+    def read_config_of(self, kind: type[Config]) -> Config:
+        """The configuration of the run, which must be one of an experiment.
+
+        Raises:
+            RunFolderError: if there is no such run.
+            ConfigError: if the file cannot be used, or is of another experiment.
+        """
+        config = self.read_config()
+        if not isinstance(config, kind):
+            wanted = next(name for name, known in EXPERIMENTS.items() if known is kind)
+            raise ConfigError(f"the run in {self.path} is of another experiment than {wanted}")
+        return config
+
+    def require_config(self, config: TrainConfig) -> None:
+        """Require that the run in the folder can go on with a configuration: that it is its own, but for
+        `config_fields.MAY_DIFFER`.
+
+        Raises:
+            RunFolderError: if there is no such run.
+            ConfigError: if it is not; the message names the entries.
+        """
+        entries = differing(config, self.read_config_of(type(config)))
+        if entries:
+            raise ConfigError(
+                f"the run in {self.path} goes on as it was configured, but asked for is {', '.join(entries)}: "
+                "leave that out, or start a new run in another folder"
+            )
 
 
 class Run(NamedTuple):

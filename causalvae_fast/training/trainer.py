@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -47,8 +47,9 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         True when the training is complete, False when it was interrupted.
 
     Raises:
-        ConfigError: if the device is not there or there are fewer samples than one step takes.
-        RunFolderError: if the folder holds a run and neither `resume` nor `overwrite` is given.
+        ConfigError: if the device is not there, there are fewer samples than one step takes, or the run to resume
+            has another configuration; only its folder and its device may differ.
+        RunFolderError: if the folder holds a run and neither `resume` nor `overwrite` is given, or none to resume.
         CheckpointError: if the checkpoint to resume from cannot be used.
     """
     accelerator = _accelerator(config.device)
@@ -57,6 +58,8 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     experiment: Experiment = (
         SpritesExperiment(config) if isinstance(config, SpritesConfig) else OvalsExperiment(config)
     )
+    if resume:
+        folder.require_config(config)
     set_seed(config.seed)
     experiment.make_model()
     trainer = Trainer(config, experiment, accelerator)
@@ -112,11 +115,16 @@ class Trainer:
         """Train to the end (True) or to an interrupt (False); either way with a checkpoint in the folder."""
         config, accelerator = self.config, self.accelerator
         first = accelerator.is_main_process
-        writer = SummaryWriter(folder.tensorboard, purge_step=self.step) if first else None
-        with ProgressReport(self.steps, self.step, first) as report, _interrupt_flag() as interrupted:
+        with ExitStack() as stack:
+            report = stack.enter_context(ProgressReport(self.steps, self.step, first))
             if self.step == self.steps:
                 report.say(f"the run in {folder.path} is complete: it has done its {self.steps} steps")
                 return True
+            # What an interrupted run logged after its checkpoint is dropped; step `self.step` itself is in both.
+            writer = SummaryWriter(folder.tensorboard, purge_step=self.step + 1) if first else None
+            if writer is not None:
+                stack.callback(writer.close)
+            interrupted = stack.enter_context(_interrupt_flag())
             report.say(self._introduction())
             self.model.train()
             stopped = False
@@ -148,8 +156,6 @@ class Trainer:
                         f"interrupted after step {self.step} of {self.steps}; continue with: "
                         f"causalvae-fast train {self.experiment.name} --out {folder.path} --resume"
                     )
-        if writer is not None:
-            writer.close()
         return self.step == self.steps
 
     def _in_any_process(self, interrupted: bool) -> bool:

@@ -160,6 +160,24 @@ def test_configuration_round_trip(tmp_path: Path) -> None:
         from_yaml(tmp_path / "config.yaml")
 
 
+def test_the_child_opens_before_the_rest() -> None:
+    with pytest.raises(ConfigError, match=r"child_start must not be after rest_start, .* got 0\.7 and 0\.3"):
+        OvalsConfig(child_start=0.7, rest_start=0.3)
+    assert OvalsConfig(child_start=0.3, rest_start=0.3).child_start == 0.3
+
+
+def test_one_image_has_no_first_component(tmp_path: Path, ovals: OvalImages) -> None:
+    with pytest.raises(ConfigError, match="samples must be at least 2"):
+        tiny(tmp_path, samples=1, batch_size=1)
+    assert train(tiny(tmp_path, samples=1, batch_size=1, epochs=1, open_in_order=False))
+    image = ovals.images(torch.tensor([7]))
+    with pytest.raises(ValueError, match="images must be at least two, got 1"):
+        FirstComponent(image)
+    with pytest.raises(ValueError, match="images must differ from one another, but all 3 are alike"):
+        FirstComponent(image.expand(3, -1, -1))
+    assert FirstComponent(ovals.images(torch.tensor([7, 9])))(image).isfinite()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("samples", 76_801), ("epochs", 0), ("optimizer", "sgd"), ("beta", -1.0), ("child_start", 1.5), ("seed", -1)],
