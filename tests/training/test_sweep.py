@@ -34,8 +34,13 @@ def table(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def checkpoints(folder: Path) -> dict[str, bytes]:
-    return {path.parent.name: path.read_bytes() for path in folder.glob("*/checkpoint.safetensors")}
+def checkpoints(folder: Path) -> dict[str, dict[str, Any]]:
+    """What those of all runs hold, to be compared with ==; in what order a file has it is left to chance."""
+    found = {}
+    for path in folder.glob("*/checkpoint.safetensors"):
+        tensors, metadata = load_checkpoint(path)
+        found[path.parent.name] = {name: tensor.numpy().tobytes() for name, tensor in tensors.items()} | metadata
+    return found
 
 
 def in_run(number: int, step: int, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
