@@ -12,6 +12,7 @@ own for each sample, from which the replaced rows are cut. Without gradients, a 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -185,7 +186,7 @@ MLP_CASES += [MLPCase(1024, 64, 16, *rest) for rest in product(mlp_ops, MODES, D
 def mlp_contenders_of(case: MLPCase) -> list[str]:
     names = ["ours", "reference", "kernel"]
     names += ["compiled_reference"] if case.d <= LARGEST_COMPILED else []
-    return names + (["loop_in_place"] if case.mode == "forward" else [])
+    return names + (["loop_in_place", "mechanism_loop"] if case.mode == "forward" else [])
 
 
 MLP_PAIRS = [(case, contender) for case in MLP_CASES for contender in mlp_contenders_of(case)]
@@ -235,12 +236,12 @@ class MLPContenders:
             return self.op
         if contender == "reference":
             return self.op.reference
-        if contender == "loop_in_place":
-            return self._loop_in_place
+        if contender in ("loop_in_place", "mechanism_loop"):
+            return partial(self._loop, whole=contender == "mechanism_loop")
         torch._dynamo.reset()  # what other cases compiled counts against its limit
         return torch.compile(self.op.reference, fullgraph=True, dynamic=False)
 
-    def _loop_in_place(
+    def _loop(
         self,
         noise: Tensor,
         w_in: Tensor,
@@ -250,13 +251,21 @@ class MLPContenders:
         edges: Tensor,
         do_mask: Tensor,
         do_values: Tensor,
+        *,
+        whole: bool,
     ) -> Tensor:
+        """Node after node, each computed alone, or, with `whole`, taken from a call of the mechanism for all."""
         phi = ACTIVATIONS[self.activation]
         z = torch.where(do_mask, do_values, noise)
-        weights = w_in * edges.unsqueeze(1)
+        weights = w_in * edges.tril(-1).unsqueeze(1)
         for i in range(noise.shape[1]):
-            units, _ = phi(torch.addmm(b_in[i], z[:, :i], weights[i, :, :i].mT))
-            z[:, i] += torch.where(do_mask[:, i], 0, units @ w_out[i] + b_out[i])
+            if whole:
+                units, _ = phi((z @ weights.flatten(0, 1).mT).unflatten(-1, b_in.shape) + b_in)
+                f = ((units * w_out).sum(-1) + b_out)[:, i]
+            else:
+                units, _ = phi(torch.addmm(b_in[i], z[:, :i], weights[i, :, :i].mT))
+                f = units @ w_out[i] + b_out[i]
+            z[:, i] += torch.where(do_mask[:, i], 0, f)
         return z
 
     def _kernel(self) -> tuple[Tensor, ...]:

@@ -41,6 +41,8 @@ LABELS = {
     "inverse": "torch.linalg.inv",
     "einsum_sem_kl": "einsum Jacobian, sem_kl",
     "jacrev": "vmap(jacrev), formula",
+    "loop_in_place": "loop, in place",
+    "mechanism_loop": "loop, all of f for each node",
     "gpytorch": "GPyTorch",
     "jax": "JAX jit",
 }
