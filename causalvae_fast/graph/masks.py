@@ -1,5 +1,7 @@
 """Which edges a graph may have, before any is learned."""
 
+from typing import SupportsIndex
+
 import torch
 from torch import Tensor
 
@@ -45,8 +47,11 @@ def check_allowed(allowed: Tensor | None, d: int) -> Tensor:
     Every edge j -> i with j < i if `allowed` is None.
 
     Raises:
+        TypeError: if d is no integer.
         ValueError: if d is below 1, or if `allowed` has another shape or an edge on or above the diagonal.
     """
+    if not isinstance(d, SupportsIndex) or isinstance(d, bool | Tensor):
+        raise TypeError(f"d must be an integer, the number of nodes, got {type(d).__name__}")
     if d < 1:
         raise ValueError(f"d must be at least 1, got {d}")
     if allowed is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +29,7 @@ class QuadraticMechanism(Mechanism):
             one. Only with `learn`.
 
     Raises:
+        TypeError: if `parents` is no mapping of integers to integers, or `d` is no integer.
         ValueError: if `parents` names a node that is not there or a parent that does not come before its child,
             or if neither `parents` nor `d` is given.
 
@@ -48,11 +51,14 @@ class QuadraticMechanism(Mechanism):
         init_std: float = 0.0,
     ) -> None:
         super().__init__()
+        found = None if parents is None else _integers(parents)
         if d is None:
-            if not parents:
+            if not found:
                 raise ValueError("give d, the number of nodes, or parents with at least one child")
-            d = max(parents) + 1
-        allowed = check_allowed(None, d) if parents is None else _mask(parents, d)
+            d = 1 + max(node for child, several in found.items() for node in (child, *several))
+        allowed = check_allowed(None, d)
+        if found is not None:
+            allowed = _mask(found, d)
         self.d = d
         self.register_buffer("allowed", allowed)
         zeros, ones = torch.zeros(d, d), allowed.to(torch.get_default_dtype())
@@ -103,14 +109,40 @@ class QuadraticMechanism(Mechanism):
         return f"d={self.d}, edges={int(self.allowed.sum())}, learn={isinstance(self.quadratic, nn.Parameter)}"
 
 
-def _mask(parents: Mapping[int, int | Iterable[int]], d: int) -> Tensor:
-    """Boolean (d, d), (child, parent), from {child: parent or parents}."""
-    mask = torch.zeros(d, d, dtype=torch.bool)
+def _integers(parents: Mapping[int, int | Iterable[int]]) -> dict[int, list[int]]:
+    """{child: its parents}, where any integers and containers of them are accepted."""
+    if not isinstance(parents, Mapping):
+        with_d = f" (for {parents} nodes, give d={parents})" if isinstance(parents, int) else ""
+        raise TypeError(
+            f"parents must be a mapping {{child: parent or parents}}, got {type(parents).__name__}{with_d}"
+        )
+    found = {}
     for child, given in parents.items():
-        for parent in [given] if isinstance(given, int) else given:
+        try:
+            found[operator.index(child)] = _one_or_several(given)
+        except TypeError as error:
+            raise TypeError(
+                f"parents must have integers, as {{1: 0, 3: [0, 2]}}, got {{{child!r}: {given!r}}}"
+            ) from error
+    return found
+
+
+def _one_or_several(nodes: Any) -> list[int]:
+    try:
+        return [operator.index(nodes)]
+    except TypeError:
+        return [operator.index(node) for node in nodes]
+
+
+def _mask(parents: dict[int, list[int]], d: int) -> Tensor:
+    """Boolean (d, d), (child, parent), from {child: its parents}."""
+    mask = torch.zeros(d, d, dtype=torch.bool)
+    for child, several in parents.items():
+        for parent in several:
             if not 0 <= parent < child < d:
                 raise ValueError(
-                    f"parents has {parent} -> {child}: a parent comes before its child, and nodes are 0 to {d - 1}"
+                    f"parents has {parent} -> {child}: a parent comes before its child, nodes are 0 to {d - 1}, "
+                    f"as d is {d}"
                 )
             mask[child, parent] = True
     return mask
