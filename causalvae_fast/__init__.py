@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from causalvae_fast import ops
 from causalvae_fast.discovery import discover
@@ -46,8 +47,21 @@ __all__ = [
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from causalvae_fast import data, figures, metrics  # noqa: F401
     from causalvae_fast.models.image_vae import ImageVAE
     from causalvae_fast.models.video_vae import VideoVAE
+
+_LAZY = ("data", "figures", "metrics")  # subpackages that are imported when first asked for
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module(f"{__name__}.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
 
 
 def load(run: str | Path) -> VideoVAE | ImageVAE:
