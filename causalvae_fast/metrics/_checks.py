@@ -4,8 +4,15 @@ import torch
 from torch import Tensor
 
 
+def check_tensor(name: str, value: object) -> None:
+    """Require a tensor: an array or a list has none of what follows."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}: convert it by torch.as_tensor")
+
+
 def check_adjacency(name: str, adjacency: Tensor) -> None:
     """Require a boolean matrix (d, d) without self-loops."""
+    check_tensor(name, adjacency)
     if adjacency.dim() != 2 or adjacency.shape[0] != adjacency.shape[1]:
         raise ValueError(f"{name} must have shape (d, d), got {tuple(adjacency.shape)}")
     if adjacency.dtype != torch.bool:
@@ -30,6 +37,7 @@ def check_graphs(adjacency: Tensor, truth: Tensor, reversed_cost: int = 1) -> No
 def check_latents_and_factors(latents: Tensor, factors: Tensor) -> None:
     """Require finite (N, k) and (N, m), k and m at least 1, with factors that vary."""
     for name, value in (("latents", latents), ("factors", factors)):
+        check_tensor(name, value)
         if value.dim() != 2 or value.numel() == 0:
             raise ValueError(f"{name} must have two dimensions, neither empty, got {tuple(value.shape)}")
         if not bool(torch.isfinite(value).all()):
@@ -43,6 +51,8 @@ def check_latents_and_factors(latents: Tensor, factors: Tensor) -> None:
 
 def check_images(reconstruction: Tensor, target: Tensor) -> None:
     """Require two batches of images, at least one image of at least one pixel, of one shape and dtype."""
+    check_tensor("reconstruction", reconstruction)
+    check_tensor("target", target)
     if target.dim() < 2 or target.numel() == 0:
         raise ValueError(f"target must have shape (N, ...) with N >= 1 and pixels, got {tuple(target.shape)}")
     if reconstruction.shape != target.shape:
@@ -59,6 +69,7 @@ def check_images(reconstruction: Tensor, target: Tensor) -> None:
 def check_samples(a: Tensor, b: Tensor) -> None:
     """Require two sets of finite samples, (n, d) and (m, d), n and m at least 4."""
     for name, value in (("a", a), ("b", b)):
+        check_tensor(name, value)
         if value.dim() != 2 or value.shape[0] < 4 or value.shape[1] < 1:
             raise ValueError(f"{name} must have shape (n, d) with n >= 4 and d >= 1, got {tuple(value.shape)}")
         if not bool(torch.isfinite(value).all()):

@@ -38,7 +38,7 @@ def sid(adjacency: Tensor, truth: Tensor) -> AdjustmentDistance:
 
     Raises:
         ImportError: if gadjid is not installed: pip install 'causalvae_fast[metrics]'.
-        TypeError: if a matrix is not boolean.
+        TypeError: if a matrix is not a boolean tensor.
         ValueError: if a matrix is not square, has a self-loop or a cycle, or if the shapes differ.
 
     Source: Peters and Buehlmann, Structural intervention distance for evaluating causal graphs (2015).
@@ -67,7 +67,7 @@ def parent_aid(adjacency: Tensor, truth: Tensor) -> AdjustmentDistance:
 
     Raises:
         ImportError: if gadjid is not installed: pip install 'causalvae_fast[metrics]'.
-        TypeError: if a matrix is not boolean.
+        TypeError: if a matrix is not a boolean tensor.
         ValueError: if a matrix is not square, has a self-loop or a cycle of directed edges, or if the shapes
             differ.
 

@@ -22,6 +22,7 @@ def classifier_two_sample(a: Tensor, b: Tensor, seed: int = 0) -> float:
         seed: of the halves and the initial weights; the global generator is left as it was.
 
     Raises:
+        TypeError: if an argument is no tensor.
         ValueError: if a shape does not fit or a value is not finite.
 
     Source: Lopez-Paz and Oquab, Revisiting classifier two-sample tests (2017).

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from causalvae_fast.metrics._checks import check_latents_and_factors
+from causalvae_fast.metrics._checks import check_latents_and_factors, check_tensor
 
 
 class DCI(NamedTuple):
@@ -42,6 +42,7 @@ def dci(latents: Tensor, factors: Tensor, l1: float = 0.01, seed: int = 0) -> DC
         seed: of the shuffle before the samples are divided.
 
     Raises:
+        TypeError: if an argument is no tensor.
         ValueError: if a shape does not fit, a value is not finite, a factor is constant (in the half that is
             fitted: NaN in the other), `l1` is negative, or N is below 4.
 
@@ -84,11 +85,13 @@ def disentanglement_completeness(importance: Tensor) -> tuple[float, float]:
         Two numbers from 0 to 1. NaN if no latent is of importance.
 
     Raises:
+        TypeError: if an argument is no tensor.
         ValueError: if importance has another shape, is negative or not finite.
 
     >>> disentanglement_completeness(torch.tensor([[2.0, 0.0], [0.0, 3.0]]))
     (1.0, 1.0)
     """
+    check_tensor("importance", importance)
     if importance.dim() != 2 or importance.numel() == 0:
         raise ValueError(f"importance must have shape (k, m), k and m at least 1, got {tuple(importance.shape)}")
     if not bool((torch.isfinite(importance) & (importance >= 0)).all()):

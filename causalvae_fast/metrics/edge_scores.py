@@ -28,7 +28,7 @@ def edge_scores(adjacency: Tensor, truth: Tensor) -> EdgeScores:
         truth: boolean (d, d), in the same convention.
 
     Raises:
-        TypeError: if a matrix is not boolean.
+        TypeError: if a matrix is not a boolean tensor.
         ValueError: if a matrix is not square, has a self-loop, or if the shapes differ.
 
     >>> import torch

@@ -33,6 +33,7 @@ def leakage(latents: Tensor, factors: Tensor, carriers: tuple[int, ...]) -> Leak
         carriers: the latents, at least one, that carry the factors.
 
     Raises:
+        TypeError: if an argument is no tensor.
         ValueError: if a shape does not fit, a value is not finite, a factor is constant or a carrier is not there.
 
     >>> z = torch.tensor([[0.0, 1.0], [0.0, 2.0], [1.0, 1.0], [1.0, 2.0]])

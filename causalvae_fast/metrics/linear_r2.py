@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from causalvae_fast.metrics._checks import check_tensor
+
 
 def linear_r2(latents: Tensor, targets: Tensor, seed: int = 0) -> Tensor:
     """Coefficient of determination of each target, predicted linearly from the latents, on held-out samples.
@@ -25,10 +27,12 @@ def linear_r2(latents: Tensor, targets: Tensor, seed: int = 0) -> Tensor:
         worse. NaN for a target that is constant in the held-out half.
 
     Raises:
+        TypeError: if an argument is no tensor.
         ValueError: if a shape does not fit, a value is not finite, or there are fewer than 2 (k + 2) samples:
             the first half must have more than the fit has coefficients.
     """
     for name, value in (("latents", latents), ("targets", targets)):
+        check_tensor(name, value)
         if value.dim() != 2:
             raise ValueError(f"{name} must have two dimensions, (N, k) and (N, m), got {tuple(value.shape)}")
         if not bool(torch.isfinite(value).all()):

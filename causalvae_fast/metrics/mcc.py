@@ -38,6 +38,7 @@ def mcc(latents: Tensor, factors: Tensor, method: Literal["pearson", "spearman"]
         method: "pearson" or "spearman".
 
     Raises:
+        TypeError: if an argument is no tensor.
         ValueError: if a shape does not fit, a value is not finite, a factor is constant, or `method` is neither.
 
     Source: Hyvarinen and Morioka, Unsupervised feature extraction by time-contrastive learning and nonlinear ICA

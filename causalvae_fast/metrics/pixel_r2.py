@@ -21,7 +21,7 @@ def pixel_r2(reconstruction: Tensor, target: Tensor) -> float:
         targets are equal.
 
     Raises:
-        TypeError: if the dtypes differ.
+        TypeError: if one is no tensor, or the dtypes differ.
         ValueError: if the shapes differ or there are no pixels.
     """
     check_images(reconstruction, target)

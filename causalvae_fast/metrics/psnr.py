@@ -19,7 +19,7 @@ def psnr(reconstruction: Tensor, target: Tensor, data_range: float | None = None
         (N,) float64. Infinite where a reconstruction is exact; 20 dB is an error of a tenth of the range.
 
     Raises:
-        TypeError: if the dtypes differ.
+        TypeError: if one is no tensor, or the dtypes differ.
         ValueError: if the shapes differ, there are no pixels, or `data_range` is not above 0.
 
     >>> psnr(torch.full((1, 8, 8), 0.5), torch.full((1, 8, 8), 0.4)).round(decimals=3)

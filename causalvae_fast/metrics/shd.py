@@ -22,7 +22,7 @@ def shd(adjacency: Tensor, truth: Tensor, *, reversed_cost: int = 1) -> int:
         An integer from 0 (the same graph) to d (d - 1). Symmetric in the two graphs.
 
     Raises:
-        TypeError: if a matrix is not boolean.
+        TypeError: if a matrix is not a boolean tensor.
         ValueError: if a matrix is not square, has a self-loop, or if the shapes differ; if `reversed_cost` is
             neither 1 nor 2.
 

@@ -47,7 +47,7 @@ def shd_within_frames(
         the identity if that is one of them.
 
     Raises:
-        TypeError: if a matrix is not boolean.
+        TypeError: if a matrix is not a boolean tensor.
         ValueError: as in `shd`; if `frames` or `latents` is below 1, their product is not d, or `latents` is
             above 8.
 

@@ -18,6 +18,7 @@ def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 256, seed: int =
         seed: of the directions.
 
     Raises:
+        TypeError: if an argument is no tensor.
         ValueError: if a shape does not fit or a value is not finite.
 
     Source: Bonneel et al., Sliced and Radon Wasserstein barycenters of measures (2015).
