@@ -72,7 +72,7 @@ def test_opaque_alpha_is_dropped_and_transparency_is_refused(tmp_path: Path) -> 
         np.testing.assert_array_equal(UserImages(source).images(torch.arange(4)), array[..., :3])
     array[2, 1, 1, 3] = 0
     for source, name in ((saved(path, array), "x.npy[2]"), (write_images(folder, array), "frame_2.png")):
-        with pytest.raises(DataError, match="transparent in places.*flatten") as caught:
+        with pytest.raises(DataError, match=r"transparent in places.*flatten") as caught:
             UserImages(source)
         assert name in str(caught.value)
 
@@ -204,7 +204,7 @@ def test_folders_that_are_not_what_they_should_be(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="empty holds no images: put files in it"):
         open_frames(tmp_path / "empty", "images")
     write_images(tmp_path / "videos" / "a", noise(6, 6, 8))
-    with pytest.raises(DataError, match="videos holds folders of images, as a: .*train video"):
+    with pytest.raises(DataError, match=r"videos holds folders of images, as a: .*train video"):
         open_frames(tmp_path / "videos", "images")
     write_images(tmp_path / "videos", noise(2, 6, 8))
     with pytest.raises(DataError, match=r"holds images, as frame_0.png, beside folders"):
