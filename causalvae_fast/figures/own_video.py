@@ -91,7 +91,8 @@ def _draw_interventions(model: VideoVAE, videos: UserVideos, path: Path) -> Path
     window = videos.clip(segment, 0, frames).expand(_VALUES, -1, -1, -1, -1)
     behind = _backgrounds(videos, _VALUES * [segment])
     means = model.encode(videos.held_out_windows(_WINDOWS)[0].flatten(0, 1)).mean
-    values = means.mean(0) + torch.linspace(-_REACH, _REACH, _VALUES)[:, None] * means.std(0, correction=0)
+    steps = torch.linspace(-_REACH, _REACH, _VALUES)
+    values = means.mean(0) + steps[:, None] * means.std(0, correction=0)
     rows, labels = [], []
     for latent in range(k):
         node = (frames - 2) * k + latent
@@ -102,9 +103,9 @@ def _draw_interventions(model: VideoVAE, videos: UserVideos, path: Path) -> Path
     return draw_image_grid(
         torch.stack(rows),
         labels,
-        [f"{value:+g} sd" if value else "mean" for value in torch.linspace(-_REACH, _REACH, _VALUES).tolist()],
+        [f"{step:+.1f} sd" if abs(step) > 1e-6 else "mean" for step in steps.tolist()],
         path,
-        caption="do(z = value), from the mean of the latent over all frames; all other noise is that of the video",
+        caption="do(z = its mean over all frames, plus so many standard deviations); all else as in the video",
         group=2,
     )
 
