@@ -108,13 +108,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train(arguments: list[str]) -> int:
     from causalvae_fast.training.command import train_command
+    from causalvae_fast.training.config import EXPERIMENTS
 
-    if arguments[:1] not in (["sprites"], ["ovals"]):
+    if not arguments or arguments[0] not in EXPERIMENTS:
         wanted = arguments[0] if arguments else "nothing"
         if wanted in ("-h", "--help"):
-            print("usage: causalvae-fast train sprites|ovals [options]; `train sprites --help` lists them")
+            print(
+                "usage: causalvae-fast train sprites|ovals [options]; `train sprites --help` lists them\n"
+                "       causalvae-fast train images|video --data PATH [options], on your own images or videos"
+            )
             return 0
-        return _fail(f"train takes the name of an experiment, sprites or ovals, got {wanted}")
+        return _fail(f"train takes the name of an experiment, {', '.join(EXPERIMENTS)}, got {wanted}")
     return 0 if train_command(arguments[0], arguments[1:]) else _INTERRUPTED
 
 
@@ -135,6 +139,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def _figures(arguments: argparse.Namespace) -> int:
     from causalvae_fast.figures.ovals import draw_oval_figures
+    from causalvae_fast.figures.own_runs import draw_own_figures
     from causalvae_fast.figures.sprites import draw_sprite_figures
     from causalvae_fast.training.evaluate import held_out_sprites, ovals_parts, sprites_parts
     from causalvae_fast.training.results import is_sweep
@@ -147,6 +152,8 @@ def _figures(arguments: argparse.Namespace) -> int:
         return _fail("--compare takes runs of `causalvae-fast train ovals`")
     if run.experiment == "ovals":
         paths = draw_oval_figures([ovals_parts(r) for r in (run, *others)], run.folder.figures)
+    elif run.experiment in ("images", "video"):
+        paths = draw_own_figures(run)
     else:
         model, config = sprites_parts(run)
         paths = draw_sprite_figures(model, held_out_sprites(config, config.model.frames + 2), run.folder.figures)
@@ -190,12 +197,17 @@ def _report(arguments: argparse.Namespace) -> int:
 def _extrapolate(arguments: argparse.Namespace) -> int:
     import numpy as np
 
+    from causalvae_fast.figures.own_runs import extrapolate_own
     from causalvae_fast.figures.sprites import continue_videos, draw_sprite_extrapolation, in_view
     from causalvae_fast.training.evaluate import held_out_sprites, sprites_parts
 
     if arguments.steps < 1 or arguments.samples < 1:
         return _fail(f"--steps and --samples must be at least 1, got {arguments.steps} and {arguments.samples}")
     run = _load(arguments.run)
+    if run.experiment == "video":
+        for path in extrapolate_own(run, arguments.steps, arguments.samples):
+            print(path)
+        return 0
     model, config = sprites_parts(run)
     videos = held_out_sprites(config, config.model.frames - 1 + arguments.steps)
     chosen = in_view(videos)[: arguments.samples]

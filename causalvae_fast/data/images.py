@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 
 
 def read_image(
@@ -55,7 +55,9 @@ def list_images(directory: Path) -> list[Path]:
     """
     if not directory.is_dir():
         raise FileNotFoundError(f"no directory at {directory}: give a directory of images")
-    images = sorted(path for path in directory.iterdir() if path.suffix.lower() in SUFFIXES)
+    images = sorted(
+        path for path in directory.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )
     if not images:
         raise ValueError(f"{directory} holds no images: put files in it that end in {', '.join(SUFFIXES)}")
     return images

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,28 @@ from causalvae_fast.graph.interventions import Do
 from causalvae_fast.prior import SEMPrior
 
 _LOG_SCALE_RANGE = (-8, 3)
+
+
+def check_slope(config: Any) -> None:
+    """Require a `negative_slope` with which a leaky ReLU is invertible, as identifiability needs.
+
+    Raises:
+        ValueError: if it is not above 0 or not finite.
+    """
+    if not (math.isfinite(config.negative_slope) and config.negative_slope > 0):
+        raise ValueError(f"negative_slope must be above 0, got {config.negative_slope}")
+
+
+def check_edges(config: Any) -> None:
+    """Require an `edge_probability` and a `temperature` that Gumbel-softmax gates can have.
+
+    Raises:
+        ValueError: if one is out of range.
+    """
+    if not 0 < config.edge_probability < 1:
+        raise ValueError(f"edge_probability must lie between 0 and 1, got {config.edge_probability}")
+    if not config.temperature > 0:
+        raise ValueError(f"temperature must be above 0, got {config.temperature}")
 
 
 class CausalVAE(nn.Module):
@@ -53,8 +77,12 @@ class CausalVAE(nn.Module):
             return x.to(self.prior.log_sigma.dtype) / 255
         if not x.is_floating_point():
             raise ValueError(f"{name} must be uint8, or float in [0, 1], got {x.dtype}")
-        if not torch.compiler.is_compiling() and x.numel() > 0 and bool(x.amax() > 1):
-            raise ValueError(f"{name} must be uint8, or float in [0, 1], got floats up to {x.amax().item():g}")
+        if not torch.compiler.is_compiling() and x.numel() > 0:
+            low, high = x.detach().aminmax()
+            if bool((low < 0) | (high > 1)):
+                raise ValueError(
+                    f"{name} must be uint8, or float in [0, 1], got floats from {low.item():g} to {high.item():g}"
+                )
         return x.to(self.prior.log_sigma.dtype)
 
 

@@ -10,9 +10,11 @@ from typing import Literal
 import tyro
 
 from causalvae_fast.training.config import EXPERIMENTS, ConfigError, SpritesConfig, TrainConfig
+from causalvae_fast.training.images_config import ImagesConfig
 from causalvae_fast.training.ovals_config import PRESETS, OvalsConfig
 from causalvae_fast.training.runs import RunFolder
 from causalvae_fast.training.trainer import train
+from causalvae_fast.training.video_config import VideoConfig
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,35 @@ class TrainOvals:
     """Replace the run in the folder."""
 
 
-Train = TrainSprites | TrainOvals
+@dataclass(frozen=True)
+class TrainImages:
+    """Train on your own images: a .npy file or a folder."""
+
+    config: tyro.conf.OmitArgPrefixes[ImagesConfig] = field(default_factory=ImagesConfig)
+    resume: bool = False
+    """Continue the run in the folder, with its own configuration."""
+    overwrite: bool = False
+    """Replace the run in the folder."""
+
+
+@dataclass(frozen=True)
+class TrainVideo:
+    """Train on your own videos: a .npy file or a folder of folders of frames."""
+
+    config: tyro.conf.OmitArgPrefixes[VideoConfig] = field(default_factory=VideoConfig)
+    resume: bool = False
+    """Continue the run in the folder, with its own configuration."""
+    overwrite: bool = False
+    """Replace the run in the folder."""
+
+
+Train = TrainSprites | TrainOvals | TrainImages | TrainVideo
+_COMMANDS: dict[str, type[Train]] = {
+    "sprites": TrainSprites,
+    "ovals": TrainOvals,
+    "images": TrainImages,
+    "video": TrainVideo,
+}
 
 
 def parse_config(experiment: str, arguments: Sequence[str]) -> TrainConfig:
@@ -57,7 +87,7 @@ def parse_config(experiment: str, arguments: Sequence[str]) -> TrainConfig:
 
 def _parse_new(experiment: str, arguments: Sequence[str]) -> tuple[Train, Train]:
     """The options, and what stands for those that are left out."""
-    default: Train = TrainSprites() if experiment == "sprites" else TrainOvals()
+    default = _COMMANDS[experiment]()
     parsed = _parse(experiment, arguments, default)
     if isinstance(parsed, TrainOvals):
         start = PRESETS[parsed.preset or "recommended"]
@@ -96,10 +126,8 @@ def _parse(experiment: str, arguments: Sequence[str], default: Train) -> Train:
 
 def _absolute(config: TrainConfig) -> TrainConfig:
     """With the user's own files as absolute paths: later commands may run in another directory."""
-    if isinstance(config, OvalsConfig):
-        return config
+    names = ("sprite", "backgrounds", "data")
+    paths = {name: getattr(config, name, None) for name in names}
     return dataclasses.replace(
-        config,
-        sprite=None if config.sprite is None else config.sprite.resolve(),
-        backgrounds=None if config.backgrounds is None else config.backgrounds.resolve(),
+        config, **{name: path.resolve() for name, path in paths.items() if path is not None}
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, get_args, get_type_hints
 
 import tyro
 import yaml
@@ -13,7 +14,9 @@ import yaml
 from causalvae_fast.data.sprites import FRAME_SIZE
 from causalvae_fast.models.video_vae import VideoVAEConfig
 from causalvae_fast.training.config_errors import ConfigError, check_device, check_numbers
+from causalvae_fast.training.images_config import ImagesConfig
 from causalvae_fast.training.ovals_config import OvalsConfig
+from causalvae_fast.training.video_config import VideoConfig
 
 __all__ = ["EXPERIMENTS", "ConfigError", "SpritesConfig", "TrainConfig", "experiment_name", "from_yaml", "to_yaml"]
 
@@ -82,8 +85,13 @@ class SpritesConfig:
         check_device(self.device)
 
 
-TrainConfig = SpritesConfig | OvalsConfig
-EXPERIMENTS: dict[str, type[TrainConfig]] = {"sprites": SpritesConfig, "ovals": OvalsConfig}
+TrainConfig = SpritesConfig | OvalsConfig | ImagesConfig | VideoConfig
+EXPERIMENTS: dict[str, type[TrainConfig]] = {
+    "sprites": SpritesConfig,
+    "ovals": OvalsConfig,
+    "images": ImagesConfig,
+    "video": VideoConfig,
+}
 
 
 def experiment_name(config: TrainConfig) -> str:
@@ -119,7 +127,9 @@ def from_yaml(path: Path) -> TrainConfig:
         raise ConfigError(f"{path} is not readable YAML ({error}): restore it or train again") from error
     experiment = content.pop("experiment", "sprites") if isinstance(content, dict) else "sprites"
     if not isinstance(experiment, str) or experiment not in EXPERIMENTS:
-        raise ConfigError(f"{path}: experiment must be {' or '.join(EXPERIMENTS)}, got {experiment!r}")
+        names = list(EXPERIMENTS)
+        known = f"{', '.join(names[:-1])} or {names[-1]}"
+        raise ConfigError(f"{path}: experiment must be {known}, got {experiment!r}")
     config: TrainConfig = _build(EXPERIMENTS[experiment], content, path)
     return config
 
@@ -141,9 +151,11 @@ def _build(cls: type[Any], content: Any, path: Path) -> Any:
 def _convert(name: str, value: Any, kind: Any, path: Path) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _build(kind, value, path)
-    if kind in (Path, Path | None):
-        if value is None and kind != Path:
+    if isinstance(kind, UnionType):  # X | None
+        if value is None:
             return None
+        (kind,) = (option for option in get_args(kind) if option is not NoneType)
+    if kind is Path:
         if not isinstance(value, str):
             raise ConfigError(f"{path}: {name} must be a path, got {value!r}")
         return Path(value)

@@ -32,3 +32,10 @@ def check_device(device: str) -> None:
     """Require the name of a kind of device."""
     if device not in ("auto", "cpu", "cuda", "mps"):
         raise ConfigError(f"device must be auto, cpu, cuda or mps, got {device!r}")
+
+
+def check_fraction(config: Any, name: str) -> None:
+    """Require an entry between 0 and 1, neither of which it may be."""
+    value = getattr(config, name)
+    if not 0 < value < 1:
+        raise ConfigError(f"{name} must be above 0 and below 1, got {value}")

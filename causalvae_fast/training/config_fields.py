@@ -13,10 +13,11 @@ from causalvae_fast.training.config_errors import ConfigError
 
 Config = TypeVar("Config")
 
-# A run folder may be moved, and its training may go on where there is another device: neither is part of what was
-# set. All else is, the number of epochs too: rates, penalties and openings follow the fraction of the steps that
-# is done, so that with more epochs the steps behind would have been other ones.
-MAY_DIFFER = ("run", "device")
+# A run folder and the user's data may be moved (a fingerprint says whether these are the same), and a training
+# may go on where there is another device: none of these is part of what was set. All else is, the number of
+# epochs too: rates, penalties and openings follow the fraction of the steps that is done, so that with more
+# epochs the steps behind would have been other ones.
+MAY_DIFFER = ("run", "device", "data")
 
 
 def field_values(config: Any) -> dict[str, Any]:

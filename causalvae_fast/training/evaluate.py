@@ -13,6 +13,7 @@ from causalvae_fast.training.config import SpritesConfig
 from causalvae_fast.training.evaluation import evaluate_sprites, metrics_text
 from causalvae_fast.training.ovals_config import OvalsConfig
 from causalvae_fast.training.ovals_evaluation import evaluate_ovals, ovals_text
+from causalvae_fast.training.own_runs import evaluate_own
 from causalvae_fast.training.runs import Run
 
 Model = TypeVar("Model")
@@ -33,6 +34,9 @@ def evaluate_run(run: Run) -> tuple[dict[str, Any], str]:
     if run.experiment == "ovals":
         metrics |= evaluate_ovals(ovals_parts(run)[0], make_ovals())
         text = ovals_text(metrics)
+    elif run.experiment in ("images", "video"):
+        own, text = evaluate_own(run)
+        metrics |= own
     else:
         model, config = sprites_parts(run)
         metrics |= evaluate_sprites(model, held_out_sprites(config, config.model.frames))

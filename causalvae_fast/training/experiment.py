@@ -23,6 +23,7 @@ class Experiment(ABC):
     """
 
     name: str
+    config: Any  # that of the experiment, with what the data say filled in
     model: CausalVAE
 
     @abstractmethod

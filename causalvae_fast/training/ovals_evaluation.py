@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from causalvae_fast.data import OvalImages
-from causalvae_fast.metrics import classifier_two_sample, leakage, linear_r2, mcc, pixel_r2, sliced_wasserstein
+from causalvae_fast.metrics import leakage, linear_r2, mcc, pixel_r2
 from causalvae_fast.models.image_vae import ImageVAE
+from causalvae_fast.training.prior_distance import prior_distance
 
 _CHUNK = 2048  # images encoded at once
 _COMPARED = 4000  # samples of the prior and of the aggregate posterior
@@ -51,9 +52,6 @@ def evaluate_ovals(model: ImageVAE, ovals: OvalImages, seed: int = 0) -> dict[st
 
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(loc), generator=generator)[:_COMPARED]
-    noise = torch.randn(3, len(chosen), loc.shape[1], generator=generator)
-    posterior = loc[chosen] + scale[chosen] * noise[0]
-    prior, again = (model.prior.mechanism.solve(n * model.prior.log_sigma.exp()) for n in noise[1:])
     images = ovals.images(chosen).unsqueeze(-1).float() / 255
     return {
         "mcc": aligned.mcc,
@@ -69,11 +67,7 @@ def evaluate_ovals(model: ImageVAE, ovals: OvalImages, seed: int = 0) -> dict[st
         },
         "leakage": leaked.leakage,
         "response": leaked.response.tolist(),
-        "prior_distance": {
-            "sliced_wasserstein": sliced_wasserstein(posterior, prior, seed=seed),
-            "sliced_wasserstein_of_chance": sliced_wasserstein(prior, again, seed=seed),
-            "classifier": classifier_two_sample(posterior, prior, seed),
-        },
+        "prior_distance": prior_distance(model.prior, loc[chosen], scale[chosen], generator, seed),
         "reconstruction": pixel_r2(model.decode(loc[chosen]), images),
     }
 

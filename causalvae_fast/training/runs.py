@@ -8,12 +8,11 @@ from typing import NamedTuple, TypeVar
 from torch import Tensor, nn
 
 from causalvae_fast.models.image_vae import ImageVAE
-from causalvae_fast.models.video_vae import VideoVAE
+from causalvae_fast.models.video_vae import VideoVAE, VideoVAEConfig
 from causalvae_fast.training.checkpoint import CheckpointError, load_checkpoint, without_prefix, write_atomically
 from causalvae_fast.training.config import (
     EXPERIMENTS,
     ConfigError,
-    SpritesConfig,
     TrainConfig,
     experiment_name,
     from_yaml,
@@ -58,6 +57,10 @@ class RunFolder:
             for path in (self.checkpoint, *results, *self.tensorboard.glob("events.*")):
                 path.unlink(missing_ok=True)
         self.path.mkdir(parents=True, exist_ok=True)
+        self.write_config(config)
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Put a configuration in the place of the one that is there, if any."""
         write_atomically(self.config, to_yaml(config).encode())
 
     def read_config(self) -> TrainConfig:
@@ -125,7 +128,8 @@ def load_run(path: Path | str) -> Run:
     """
     folder = RunFolder(path)
     config = folder.read_config()
-    model = VideoVAE(config.model) if isinstance(config, SpritesConfig) else ImageVAE(config.model)
+    settings = config.model
+    model = VideoVAE(settings) if isinstance(settings, VideoVAEConfig) else ImageVAE(settings)
     tensors, metadata = load_checkpoint(folder.checkpoint)
     load_weights(model, without_prefix("model", tensors), folder.checkpoint)
     return Run(folder, config, model.eval(), metadata["step"], metadata["steps"])

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from causalvae_fast.data import make_sprites
 from causalvae_fast.models.video_vae import VideoTerms, VideoVAE
 from causalvae_fast.training.config import SpritesConfig
 from causalvae_fast.training.experiment import Experiment
-
-_WARM_UP_STEPS = 100
-_DECAY = 0.4  # fraction of the training over which the learning rates fall to zero
+from causalvae_fast.training.optimizer import graph_optimizer, graph_rate, keep_logits_bounded
 
 
 class SpritesExperiment(Experiment):
@@ -38,26 +36,10 @@ class SpritesExperiment(Experiment):
         return self.videos.frames[index].to(device), self.videos.background[index].to(device)
 
     def optimizer(self) -> torch.optim.Optimizer:
-        config, prior = self.config, self.model.prior
-        assert prior.edges is not None
-        noise = [prior.log_sigma] if isinstance(prior.log_sigma, nn.Parameter) else []
-        groups = {
-            "edges": (list(prior.edges.parameters()), config.edge_learning_rate),
-            "mechanism": (list(prior.mechanism.parameters()), config.mechanism_learning_rate),
-            "noise": (noise, config.mechanism_learning_rate),
-        }
-        special = {id(p) for parameters, _ in groups.values() for p in parameters}
-        groups["networks"] = ([p for p in self.model.parameters() if id(p) not in special], config.learning_rate)
-        return torch.optim.Adam(
-            [{"name": name, "params": params, "lr": rate} for name, (params, rate) in groups.items() if params],
-            betas=(0.9, 0.99),
-        )
+        return graph_optimizer(self.model, self.config)
 
     def rate(self, group: str, step: int, steps: int) -> float:
-        """A short rise, a plateau, a linear fall; the noise of the SEM waits."""
-        if group == "noise" and step < self.config.noise_start * steps:
-            return 0.0
-        return min(1.0, (step + 1) / _WARM_UP_STEPS, max(0.02, (1 - step / steps) / _DECAY))
+        return graph_rate(self.config, group, step, steps)
 
     def terms(self, model: Any, batch: tuple[Tensor, ...], progress: float) -> VideoTerms:
         terms: VideoTerms = model(*batch)
@@ -73,11 +55,8 @@ class SpritesExperiment(Experiment):
             + edge_weight * terms.edges
         )
 
-    @torch.no_grad()
     def after_step(self) -> None:
-        assert self.model.prior.edges is not None
-        bound = self.config.edge_logit_bound
-        self.model.prior.edges.logits.clamp_(-bound, bound)
+        keep_logits_bounded(self.model, self.config.edge_logit_bound)
 
     def introduction(self) -> str:
         config = self.config

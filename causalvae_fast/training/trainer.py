@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -25,12 +26,19 @@ from causalvae_fast.training.checkpoint import (
     with_prefix,
     without_prefix,
 )
-from causalvae_fast.training.config import ConfigError, SpritesConfig, TrainConfig
+from causalvae_fast.training.config import ConfigError, ImagesConfig, TrainConfig, VideoConfig, experiment_name
 from causalvae_fast.training.experiment import Experiment
+from causalvae_fast.training.images import ImagesExperiment
 from causalvae_fast.training.ovals import OvalsExperiment
 from causalvae_fast.training.progress import ProgressReport
 from causalvae_fast.training.runs import RunFolder, load_weights
 from causalvae_fast.training.sprites import SpritesExperiment
+from causalvae_fast.training.video import VideoExperiment
+
+_EXPERIMENTS: dict[str, Callable[[Any], Experiment]] = {
+    experiment.name: experiment
+    for experiment in (SpritesExperiment, OvalsExperiment, ImagesExperiment, VideoExperiment)
+}
 
 
 class TrainingError(RuntimeError):
@@ -55,9 +63,8 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     accelerator = _accelerator(config.device)
     folder = RunFolder(config.run)
     # Before the folder is touched: what is wrong with the user's images must not cost an earlier run.
-    experiment: Experiment = (
-        SpritesExperiment(config) if isinstance(config, SpritesConfig) else OvalsExperiment(config)
-    )
+    experiment = _EXPERIMENTS[experiment_name(config)](config)
+    config = experiment.config
     if resume:
         folder.require_config(config)
     set_seed(config.seed)
@@ -65,6 +72,8 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     trainer = Trainer(config, experiment, accelerator)
     if resume:
         trainer.restore(folder.checkpoint)
+        if accelerator.is_main_process and isinstance(config, ImagesConfig | VideoConfig):
+            folder.write_config(config)  # the data may have moved
     else:
         if accelerator.is_main_process:
             folder.create(config, overwrite)
@@ -155,6 +164,11 @@ class Trainer:
                     report.say(
                         f"interrupted after step {self.step} of {self.steps}; continue with: "
                         f"causalvae-fast train {self.experiment.name} --out {folder.path} --resume"
+                    )
+                if self.step == self.steps:
+                    report.say(
+                        f"complete: the run is in {folder.path}; see what it learned with: "
+                        f"causalvae-fast evaluate {folder.path}; causalvae-fast figures {folder.path}"
                     )
         return self.step == self.steps
 

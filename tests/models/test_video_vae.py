@@ -154,7 +154,7 @@ def test_extrapolate_names_what_does_not_fit(model: VideoVAE) -> None:
 
 def test_floats_that_are_bytes_are_refused(model: VideoVAE) -> None:
     images = torch.randint(0, 256, (2, 3, 20, 20, 3), dtype=torch.uint8)
-    with pytest.raises(ValueError, match=r"x must be uint8, or float in \[0, 1\], got floats up to 25"):
+    with pytest.raises(ValueError, match=r"x must be uint8, or float in \[0, 1\], got floats from 0 to 25"):
         model.encode(images.float())
     with pytest.raises(TypeError, match="x must be a tensor, got list"):
         model.encode([images])  # type: ignore[arg-type]

@@ -156,7 +156,7 @@ def test_configuration_round_trip(tmp_path: Path) -> None:
         (tmp_path / "config.yaml").write_text(to_yaml(preset))
         assert from_yaml(tmp_path / "config.yaml") == preset
     (tmp_path / "config.yaml").write_text("experiment: squares\n")
-    with pytest.raises(ConfigError, match="experiment must be sprites or ovals, got 'squares'"):
+    with pytest.raises(ConfigError, match="experiment must be sprites, ovals, images or video, got 'squares'"):
         from_yaml(tmp_path / "config.yaml")
 
 
