@@ -47,6 +47,26 @@ class Posterior(NamedTuple):
         packed = self.scale_tril.dim() == 2
         return ops.unpack_tril(self.scale_tril) if packed else self.scale_tril.tril()
 
+    def distribution(self) -> Distribution:
+        """As a `torch.distributions.Distribution` with batch shape (B,) and event shape (d,)."""
+        if self.scale is not None:
+            return Independent(Normal(self.loc, self.scale), 1)
+        return MultivariateNormal(self.loc, scale_tril=self.triangle())
+
+    def joined(self, parts: int) -> Posterior:
+        """Those of `parts` samples, one behind the other, as one Gaussian of parts * d variables, (B / parts,).
+
+        Parts are independent of each other.
+        """
+        d = self.loc.shape[1]
+        loc = self.loc.reshape(-1, parts * d)
+        if self.scale is not None:
+            return Posterior(loc, self.scale.reshape(-1, parts * d), None)
+        L = self.triangle()
+        assert L is not None
+        blocks = torch.diag_embed(L.unflatten(0, (-1, parts)).movedim(1, -1))  # (B / parts, d, d, parts, parts)
+        return Posterior(loc, None, blocks.permute(0, 3, 1, 4, 2).reshape(-1, parts * d, parts * d))
+
     def rsample(self) -> Tensor:
         """A sample (B, d) of each, differentiable in loc and the scale."""
         noise = torch.randn_like(self.loc)

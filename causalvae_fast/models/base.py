@@ -10,8 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from causalvae_fast.graph.interventions import Do
+from causalvae_fast.ops._packed import packed_size
+from causalvae_fast.posterior import Posterior
 from causalvae_fast.prior import SEMPrior
+from causalvae_fast.scale_tril import ScaleTril
 
+POSTERIORS = ("diagonal", "full")
 _LOG_SCALE_RANGE = (-8, 3)
 
 
@@ -37,8 +41,18 @@ def check_edges(config: Any) -> None:
         raise ValueError(f"temperature must be above 0, got {config.temperature}")
 
 
+def check_posterior(config: Any) -> None:
+    """Require a `posterior` that is one of `POSTERIORS`.
+
+    Raises:
+        ValueError: if it is another.
+    """
+    if config.posterior not in POSTERIORS:
+        raise ValueError(f"posterior must be {' or '.join(POSTERIORS)}, got {config.posterior!r}")
+
+
 class CausalVAE(nn.Module):
-    """A VAE with a diagonal Gaussian posterior and a structural equation model as its prior.
+    """A VAE with a Gaussian posterior, its covariance diagonal or full, and a structural equation model as prior.
 
     A subclass sets `encoder`, whose output has `features` numbers, and calls `make_heads`. The encoder of the
     means ends with a leaky ReLU, and the decoder must start with one: a condition of the identifiability theorem.
@@ -47,15 +61,22 @@ class CausalVAE(nn.Module):
     encoder: nn.Module
     prior: SEMPrior
 
-    def make_heads(self, features: int, latents: int, negative_slope: float) -> None:
-        """The layers from features to means and log standard deviations."""
+    def make_heads(self, features: int, latents: int, negative_slope: float, posterior: str = "diagonal") -> None:
+        """From features to means, and to log standard deviations or a lower triangular factor (Eq. 4)."""
         self.to_loc = nn.Sequential(nn.Linear(features, latents), nn.LeakyReLU(negative_slope))
-        self.to_log_scale = nn.Linear(features, latents)
+        if posterior == "full":
+            factor = ScaleTril(latents, packed=True, log_range=_LOG_SCALE_RANGE)
+            self.to_scale_tril = nn.Sequential(nn.Linear(features, packed_size(latents)), factor)
+        else:
+            self.to_log_scale = nn.Linear(features, latents)
 
-    def posterior(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """loc and scale (N, k) from what the encoder takes."""
+    def posterior(self, inputs: Tensor) -> Posterior:
+        """Of latents (N, k), from what the encoder takes."""
         features = self.encoder(inputs)
-        return self.to_loc(features), self.to_log_scale(features).clamp(*_LOG_SCALE_RANGE).exp()
+        loc = self.to_loc(features)
+        if hasattr(self, "to_scale_tril"):
+            return Posterior(loc, None, self.to_scale_tril(features))
+        return Posterior(loc, self.to_log_scale(features).clamp(*_LOG_SCALE_RANGE).exp(), None)
 
     def intervened(self, z: Tensor, do: Do, *, redraw: bool) -> Tensor:
         """Latents z (N, d) under interventions: what these reach is drawn anew, or keeps the noise of z."""

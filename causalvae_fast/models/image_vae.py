@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Distribution
 
 from causalvae_fast.graph import GumbelEdges
 from causalvae_fast.graph.interventions import Do
 from causalvae_fast.mechanisms import LinearMechanism, MLPMechanism, NormalizedMechanism, QuadraticMechanism
-from causalvae_fast.models.base import CausalVAE, check_edges, check_slope
+from causalvae_fast.models.base import CausalVAE, check_edges, check_posterior, check_slope
+from causalvae_fast.models.likelihood import Likelihood, check_likelihood
 from causalvae_fast.models.networks import FromPixels, ToPixels, conv_decoder, conv_encoder, perceptron
 from causalvae_fast.prior import SEMPrior
 
@@ -45,9 +46,8 @@ class ImageVAEConfig:
     negative_slope: float = 0.5
     """Of the leaky ReLU that ends the encoder and of the one that starts the decoder."""
     prior: str = "quadratic"
-    """quadratic: z2 = z1^2 + noise, the other latents independent. isotropic: N(0, I), as in a plain VAE.
-    linear and
-    mlp: edges and functions are learned, linear ones, or networks whose outputs are normalised."""
+    """quadratic: z2 = z1^2 + noise, the other latents independent. isotropic: N(0, I), as in a plain VAE. linear
+    and mlp: edges and functions are learned, linear ones, or networks whose outputs are normalised."""
     child_noise: float = 0.4
     """Standard deviation of the noise of z2 under the quadratic prior; that of the other latents is 1."""
     mechanism_hidden: int = 16
@@ -56,6 +56,11 @@ class ImageVAEConfig:
     """Of each learned edge before training."""
     temperature: float = 0.5
     """Of the Gumbel-softmax gates on learned edges."""
+    posterior: str = "diagonal"
+    """diagonal, or full: the encoder gives a lower triangular factor of the covariance."""
+    likelihood: str = "l2"
+    """l2: squared error. gaussian: with a standard deviation that is learned, one for all pixels. bernoulli: of
+    pixels that are 0 or 1. The last two are densities, for a reconstruction_weight of 1."""
 
     def __post_init__(self) -> None:
         sizes = ("latents", "size", "channels", "conv_channels", "hidden", "encoder_layers", "decoder_layers")
@@ -66,6 +71,8 @@ class ImageVAEConfig:
             raise ValueError(f"width must be at least 1, got {self.width}")
         check_slope(self)
         check_edges(self)
+        check_posterior(self)
+        check_likelihood(self.likelihood)
         if self.prior not in PRIORS:
             raise ValueError(f"prior must be {' or '.join(PRIORS)}, got {self.prior!r}")
         if self.prior == "quadratic" and self.latents < 2:
@@ -84,7 +91,7 @@ class ImageTerms:
     """The terms of the loss, scalars: means over the batch."""
 
     reconstruction: Tensor
-    """Squared error, summed over pixels and colours."""
+    """Squared error, or minus the log density, summed over pixels and colours."""
     kl: Tensor
     """In nats."""
     guide: Tensor | None = None
@@ -112,32 +119,32 @@ class ImageVAE(CausalVAE):
             self.encoder = nn.Sequential(
                 FromPixels(*c.image), conv_encoder(height, width, colours, c.conv_channels, c.hidden)
             )
-            self.make_heads(c.hidden, c.latents, c.negative_slope)
+            self.make_heads(c.hidden, c.latents, c.negative_slope, c.posterior)
             layers = conv_decoder(c.latents, height, width, colours, c.conv_channels, c.hidden)
             self.decoder = nn.Sequential(start, layers, ToPixels(), nn.Sigmoid())
         else:
             pixels = math.prod(c.image)
             self.encoder = perceptron(pixels, c.hidden, c.encoder_layers)
-            self.make_heads(c.hidden, c.latents, c.negative_slope)
+            self.make_heads(c.hidden, c.latents, c.negative_slope, c.posterior)
             layers = perceptron(c.latents, c.hidden, c.decoder_layers)
             self.decoder = nn.Sequential(start, layers, nn.Linear(c.hidden, pixels), nn.Sigmoid())
+        self.likelihood = Likelihood(c.likelihood)
         self.prior = _prior(c)
 
-    def encode(self, x: Tensor) -> Independent:
+    def encode(self, x: Tensor) -> Distribution:
         """Posterior of the latents of images.
 
         Args:
             x: (N, H, W, C), or (N, H, W) if C = 1; uint8, or float in [0, 1].
 
         Returns:
-            Independent Normal with batch shape (N,) and event shape (d,).
+            Independent Normal, or MultivariateNormal, with batch shape (N,) and event shape (d,).
 
         Raises:
             TypeError: if x is no tensor.
             ValueError: if x has another shape, dtype or range.
         """
-        loc, scale = self.posterior(self._pixels(x))
-        return Independent(Normal(loc, scale), 1)
+        return self.posterior(self._pixels(x)).distribution()
 
     def decode(self, z: Tensor) -> Tensor:
         """Images (N, H, W, C) in [0, 1] of latents z (N, d).
@@ -175,14 +182,14 @@ class ImageVAE(CausalVAE):
         `guide` (N,) is what z1 is compared with in the term of this name.
         """
         pixels = self._pixels(images)
-        loc, scale = self.posterior(pixels)
-        z = loc + scale * torch.randn_like(scale)
+        q = self.posterior(pixels)
+        z = q.rsample()
         if opened is not None:
             z = self.prior.mechanism.solve(opened * self.prior.abduct(z))
         return ImageTerms(
-            reconstruction=(self.decoder(z) - pixels).square().sum() / len(pixels),
-            kl=self.prior.kl(loc, scale=scale, reduction="mean"),
-            guide=None if guide is None else (loc[:, 0] - guide).square().mean(),
+            reconstruction=self.likelihood(self.decoder(z), pixels) / len(pixels),
+            kl=self.prior.kl(q.loc, scale=q.scale, scale_tril=q.scale_tril, reduction="mean"),
+            guide=None if guide is None else (q.loc[:, 0] - guide).square().mean(),
             edges=None if self.prior.edges is None else self.prior.expected_edges(),
         )
 

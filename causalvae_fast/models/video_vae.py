@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Distribution
 
 from causalvae_fast.graph import GumbelEdges, temporal_mask
 from causalvae_fast.graph.interventions import Do
 from causalvae_fast.mechanisms import LinearMechanism, MLPMechanism, NormalizedMechanism
-from causalvae_fast.models.base import CausalVAE, check_edges, check_slope
+from causalvae_fast.models.base import CausalVAE, check_edges, check_posterior, check_slope
+from causalvae_fast.models.likelihood import Likelihood, check_likelihood
 from causalvae_fast.models.networks import FromPixels, ToPixels, conv_decoder, conv_encoder
+from causalvae_fast.posterior import Posterior
 from causalvae_fast.prior import SEMPrior
 
 MECHANISMS = ("linear", "mlp")
@@ -56,6 +58,11 @@ class VideoVAEConfig:
     """Standard deviation of a linear mechanism's coefficients before training."""
     learn_log_sigma: bool = True
     """Learn the noise of the SEM; otherwise it is 1."""
+    posterior: str = "diagonal"
+    """diagonal, or full: the encoder gives a lower triangular factor of the covariance within each frame."""
+    likelihood: str = "l2"
+    """l2: squared error. gaussian: with a standard deviation that is learned, one for all pixels. bernoulli: of
+    pixels that are 0 or 1. The last two are densities, for a reconstruction_weight of 1."""
 
     def __post_init__(self) -> None:
         if self.frames < 2:
@@ -71,6 +78,8 @@ class VideoVAEConfig:
             raise ValueError(f"mechanism must be {' or '.join(MECHANISMS)}, got {self.mechanism!r}")
         check_slope(self)
         check_edges(self)
+        check_posterior(self)
+        check_likelihood(self.likelihood)
         if not self.coefficient_std >= 0:
             raise ValueError(f"coefficient_std must not be negative, got {self.coefficient_std}")
 
@@ -85,9 +94,9 @@ class VideoTerms:
     """The terms of the loss, scalars: means over the batch, except the edges."""
 
     reconstruction: Tensor
-    """Squared error of the decoded frames, summed over frames, pixels and colours."""
+    """Squared error, or minus the log density, of the decoded frames, summed over frames, pixels and colours."""
     prediction: Tensor
-    """Squared error of the last frame decoded from f(z of the frames before)."""
+    """The same of the last frame decoded from f(z of the frames before)."""
     kl: Tensor
     """In nats."""
     edges: Tensor
@@ -128,7 +137,7 @@ class VideoVAE(CausalVAE):
                 nn.Linear(c.channels * ((height + 1) // 2) * ((width + 1) // 2), c.hidden // 2),
                 nn.LeakyReLU(),
             )
-        self.make_heads(c.hidden // 2, c.latents, c.negative_slope)
+        self.make_heads(c.hidden // 2, c.latents, c.negative_slope, c.posterior)
         if c.background:
             self.encode_background = _background_encoder(c)
         self.decoder_start = nn.LeakyReLU(c.negative_slope)
@@ -143,25 +152,27 @@ class VideoVAE(CausalVAE):
                 nn.LeakyReLU(),
                 nn.Linear(c.hidden, maps * pixels),
             )
+        self.likelihood = Likelihood(c.likelihood)
         self.prior = _prior(c)
 
-    def encode(self, x: Tensor) -> Independent:
+    def encode(self, x: Tensor) -> Distribution:
         """Posterior of the latents of frames or windows.
 
         Args:
             x: (N, H, W, C) or (N, T, H, W, C), uint8, or float in [0, 1].
 
         Returns:
-            Independent Normal with batch shape (N,) and event shape (k,), or (T * k,) for windows.
+            Independent Normal, or MultivariateNormal, with batch shape (N,) and event shape (k,), or (T * k,) for
+            windows, whose frames are independent.
 
         Raises:
             TypeError: if x is no tensor.
             ValueError: if x has another shape, dtype or range.
         """
         x = self._images("x", x, dims=(4, 5))
-        images = x if x.dim() == 4 else x.flatten(0, 1)
-        loc, scale = self.posterior(images.movedim(-1, 1))
-        return Independent(Normal(loc.reshape(x.shape[0], -1), scale.reshape(x.shape[0], -1)), 1)
+        if x.dim() == 4:
+            return self.posterior(x.movedim(-1, 1)).distribution()
+        return self._windows(x).distribution()
 
     def decode(self, z: Tensor, background: Tensor | None = None) -> Tensor:
         """Frames (N, T, H, W, C) in [0, 1] of latents z (N, T * k), any T >= 1, over backgrounds (N, H, W, C),
@@ -229,19 +240,22 @@ class VideoVAE(CausalVAE):
         """The terms of the loss for windows (N, T, H, W, C) and backgrounds (N, H, W, C), uint8 or float."""
         c = self.config
         frames, background = self._images("frames", frames, (5,)), self._background(background)
-        loc, scale = self.posterior(frames.flatten(0, 1).movedim(-1, 1))
-        loc, scale = loc.reshape(frames.shape[0], -1), scale.reshape(frames.shape[0], -1)
-        z = loc + scale * torch.randn_like(scale)
+        q = self._windows(frames)
+        z = q.rsample()
         gates = self.prior.sample_edges()
         predicted = self.prior.mechanism(z, gates)[:, -c.latents :]
         decoded = self._decode(torch.cat([z, predicted], dim=1).unflatten(1, (-1, c.latents)), background)
         batch = frames.shape[0]
         return VideoTerms(
-            reconstruction=(decoded[:, :-1] - frames).square().sum() / batch,
-            prediction=(decoded[:, -1] - frames[:, -1]).square().sum() / batch,
-            kl=self.prior.kl(loc, scale=scale, edges=gates, reduction="mean"),
+            reconstruction=self.likelihood(decoded[:, :-1], frames) / batch,
+            prediction=self.likelihood(decoded[:, -1], frames[:, -1]) / batch,
+            kl=self.prior.kl(q.loc, scale=q.scale, scale_tril=q.scale_tril, edges=gates, reduction="mean"),
             edges=self.prior.expected_edges(),
         )
+
+    def _windows(self, frames: Tensor) -> Posterior:
+        """Of latents (N, T * k), for windows (N, T, H, W, C) of floats."""
+        return self.posterior(frames.flatten(0, 1).movedim(-1, 1)).joined(frames.shape[1])
 
     def _decode(self, z: Tensor, background: Tensor | None) -> Tensor:
         """(N, T, H, W, C) from z (N, T, k) and backgrounds (N, H, W, C)."""

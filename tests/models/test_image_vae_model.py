@@ -1,9 +1,11 @@
 """The image VAE: what goes in and out, what the loss is made of, and what a shut latent says."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Independent, Normal, kl_divergence
+from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
 from causalvae_fast.models.image_vae import ImageVAE, ImageVAEConfig
 
@@ -46,6 +48,27 @@ def test_the_terms_are_those_of_the_elbo(model: ImageVAE) -> None:
     expected = (model.decode(z).squeeze(-1) - x / 255).square().sum((1, 2)).mean()
     torch.testing.assert_close(terms.reconstruction, expected)
     torch.testing.assert_close(terms.kl, model.prior.kl(q).mean())
+
+
+def test_a_full_posterior_and_a_learned_variance() -> None:
+    model = ImageVAE(dataclasses.replace(SMALL, posterior="full", likelihood="gaussian"))
+    x = images(6, 8, 8)
+    torch.manual_seed(3)
+    terms = model(x)
+    torch.manual_seed(3)
+    q = model.encode(x)
+    assert isinstance(q, MultivariateNormal)
+    pixels = Normal(model.decode(q.rsample()).squeeze(-1), model.likelihood.log_scale.exp())
+    torch.testing.assert_close(terms.reconstruction, -pixels.log_prob(x / 255).sum((1, 2)).mean())
+    torch.testing.assert_close(terms.kl, model.prior.kl(q).mean())
+    (terms.reconstruction + terms.kl).backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
+
+
+@pytest.mark.parametrize("option", ["posterior", "likelihood"])
+def test_an_option_that_is_not_there_is_named(option: str) -> None:
+    with pytest.raises(ValueError, match=f"{option} must be .* or .*, got 'none'"):
+        ImageVAEConfig(**{option: "none"})  # type: ignore[arg-type]
 
 
 def test_a_shut_latent_is_what_its_parents_predict(model: ImageVAE) -> None:

@@ -1,5 +1,7 @@
 """The video VAE: what goes in and out, what the loss is made of, and how it extrapolates."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import Tensor
@@ -27,6 +29,18 @@ def test_encode_gives_a_posterior_per_sample(model: VideoVAE) -> None:
     assert one_frame.event_shape == (4,)
     torch.testing.assert_close(posterior.mean[:, 4:8], one_frame.mean)  # the encoder is shared by the frames
     torch.testing.assert_close(posterior.stddev[:, 4:8], one_frame.stddev)
+
+
+def test_a_full_posterior_is_full_within_a_frame() -> None:
+    model = VideoVAE(dataclasses.replace(SMALL, posterior="full", likelihood="bernoulli"))
+    window, background = images(5, 3), images(5)
+    covariance = model.encode(window).covariance_matrix
+    torch.testing.assert_close(covariance[:, 4:8, 4:8], model.encode(window[:, 1]).covariance_matrix)
+    assert not covariance[:, 4:8, :4].any()
+    assert bool((covariance[:, 4:8, 4:8].tril(-1) != 0).any())
+    terms = model(window, background)
+    (terms.reconstruction + terms.prediction + terms.kl + terms.edges).backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
 
 
 def test_bytes_and_floats_are_the_same_images(model: VideoVAE) -> None:

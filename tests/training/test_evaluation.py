@@ -6,6 +6,7 @@ from torch import Tensor
 
 from causalvae_fast.data import SpriteVideos, make_sprites
 from causalvae_fast.models.video_vae import VideoVAE, VideoVAEConfig
+from causalvae_fast.posterior import Posterior
 from causalvae_fast.training.evaluation import evaluate_sprites, metrics_text, true_adjacency
 
 _ORDER = (2, 0)  # the latents that carry x and y
@@ -28,10 +29,10 @@ class Oracle(VideoVAE):
                     self.prior.mechanism.weight[8 + latent, parent] = coefficient
         self.eval()
 
-    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def posterior(self, images: Tensor) -> Posterior:
         frames = images.shape[0] // self.z.shape[0]
         loc = self.z[:, :frames].flatten(0, 1)
-        return loc, torch.ones_like(loc)
+        return Posterior(loc, torch.ones_like(loc), None)
 
 
 @pytest.fixture(scope="module")
