@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -67,9 +68,14 @@ class Posterior(NamedTuple):
         blocks = torch.diag_embed(L.unflatten(0, (-1, parts)).movedim(1, -1))  # (B / parts, d, d, parts, parts)
         return Posterior(loc, None, blocks.permute(0, 3, 1, 4, 2).reshape(-1, parts * d, parts * d))
 
-    def rsample(self) -> Tensor:
-        """A sample (B, d) of each, differentiable in loc and the scale."""
-        noise = torch.randn_like(self.loc)
+    def chosen(self, index: Tensor) -> Posterior:
+        """Those of some samples, by their numbers."""
+        scale, scale_tril = (None if t is None else t[index] for t in self[1:])
+        return Posterior(self.loc[index], scale, scale_tril)
+
+    def rsample(self, noise: Tensor | None = None) -> Tensor:
+        """A sample (B, d) of each, differentiable in loc and the scale, from noise (B, d) ~ N(0, I)."""
+        noise = torch.randn_like(self.loc) if noise is None else noise
         if self.scale is not None:
             return self.loc + self.scale * noise
         L = self.triangle()
@@ -88,6 +94,14 @@ class Posterior(NamedTuple):
             diagonal = L.diagonal(dim1=-2, dim2=-1)
         constant = 0.5 * z.shape[-1] * math.log(2 * math.pi)
         return -0.5 * standardized.square().sum(-1) - diagonal.log().sum(-1) - constant
+
+
+def concatenated(posteriors: Sequence[Posterior]) -> Posterior:
+    """Posteriors of several batches, given alike, as those of one."""
+    scale = [q.scale for q in posteriors if q.scale is not None]
+    scale_tril = [q.scale_tril for q in posteriors if q.scale_tril is not None]
+    loc = torch.cat([q.loc for q in posteriors])
+    return Posterior(loc, torch.cat(scale) if scale else None, torch.cat(scale_tril) if scale_tril else None)
 
 
 def parameters_of(q: Distribution) -> Posterior:

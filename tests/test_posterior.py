@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal
 
 from causalvae_fast.ops import pack_tril
-from causalvae_fast.posterior import Posterior, parameters_of
+from causalvae_fast.posterior import Posterior, concatenated, parameters_of
 
 
 def factors(batch: int, d: int) -> Tensor:
@@ -48,3 +48,15 @@ def test_a_sample_of_each() -> None:
     q = Posterior(torch.zeros(20_000, 2), None, torch.tensor([[2.0, 0.0], [1.0, 0.5]]).expand(20_000, 2, 2))
     covariance = q.rsample().T.cov()
     torch.testing.assert_close(covariance, torch.tensor([[4.0, 2.0], [2.0, 1.25]]), rtol=0.1, atol=0)
+
+
+def test_batches_are_put_together_and_taken_apart() -> None:
+    q = Posterior(torch.randn(5, 3), None, factors(5, 3))
+    halves = [q.chosen(torch.tensor(index)) for index in ([0, 1], [2, 3, 4])]
+    whole = concatenated(halves)
+    assert torch.equal(whole.loc, q.loc)
+    assert whole.scale is None
+    assert whole.scale_tril is not None
+    assert torch.equal(whole.scale_tril, q.scale_tril)  # type: ignore[arg-type]
+    noise = torch.randn(5, 3)
+    torch.testing.assert_close(q.rsample(noise)[2:], halves[1].rsample(noise[2:]))

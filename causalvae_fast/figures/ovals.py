@@ -29,10 +29,11 @@ def draw_oval_figures(runs: Sequence[tuple[ImageVAE, OvalsConfig]], folder: Path
     ovals = make_ovals()
     panels, means = [], []
     for model, config in runs:
-        loc, scale = encode_ovals(model, ovals)
+        encoded = encode_ovals(model, ovals)
+        loc = encoded.loc
         means.append(loc)
         chosen = torch.randperm(len(loc), generator=torch.Generator().manual_seed(0))[:_POINTS]
-        posterior = loc[chosen] + scale[chosen] * torch.randn_like(scale[chosen])
+        posterior = encoded.chosen(chosen).rsample()
         # A causal prior says which two latents to look at; of an isotropic one, the two that vary most.
         causal = model.config.prior != "isotropic"
         pair = [0, 1] if causal else loc.std(0).argsort(descending=True)[:2].sort().values.tolist()

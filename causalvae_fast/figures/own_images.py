@@ -13,6 +13,7 @@ from causalvae_fast.figures.graph import draw_graph
 from causalvae_fast.figures.image_grid import draw_image_grid
 from causalvae_fast.figures.prior_posterior import draw_prior_posterior
 from causalvae_fast.models.image_vae import ImageVAE
+from causalvae_fast.posterior import concatenated, parameters_of
 from causalvae_fast.training.own_evaluation import held_out_index
 
 _SHOWN = 10  # images that are reconstructed
@@ -30,9 +31,8 @@ def draw_image_figures(model: ImageVAE, images: UserImages, folder: Path) -> lis
     d = model.config.latents
     graph = model.prior.to_networkx()
     index = held_out_index(images, _POINTS)
-    posteriors = [model.encode(images.images(chunk)) for chunk in index.split(100)]
-    loc, scale = torch.cat([q.mean for q in posteriors]), torch.cat([q.stddev for q in posteriors])
-    posterior, prior = loc + scale * torch.randn_like(scale), model.prior.rsample((len(loc),))
+    q = concatenated([parameters_of(model.encode(images.images(chunk))) for chunk in index.split(100)])
+    loc, posterior, prior = q.loc, q.rsample(), model.prior.rsample((len(index),))
     pairs = sorted(graph.edges, key=lambda edge: -graph.edges[edge].get("probability", 1.0))[:_PAIRS]
     if not pairs and d > 1:
         pairs = [loc.std(0).argsort(descending=True)[:2].sort().values.tolist()]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from causalvae_fast.data import OvalImages
 from causalvae_fast.metrics import leakage, linear_r2, mcc, pixel_r2
 from causalvae_fast.models.image_vae import ImageVAE
+from causalvae_fast.posterior import Posterior, concatenated, parameters_of
 from causalvae_fast.training.prior_distance import prior_distance
 
 _CHUNK = 2048  # images encoded at once
@@ -17,10 +17,10 @@ _COMPARED = 4000  # samples of the prior and of the aggregate posterior
 
 
 @torch.no_grad()
-def encode_ovals(model: ImageVAE, ovals: OvalImages) -> tuple[Tensor, Tensor]:
-    """Posterior means and standard deviations (N, d) of all images."""
-    posteriors = [model.encode(ovals.images(chunk)) for chunk in torch.arange(len(ovals)).split(_CHUNK)]
-    return torch.cat([q.mean for q in posteriors]), torch.cat([q.stddev for q in posteriors])
+def encode_ovals(model: ImageVAE, ovals: OvalImages) -> Posterior:
+    """Of the latents (N, d) of all images."""
+    chunks = torch.arange(len(ovals)).split(_CHUNK)
+    return concatenated([parameters_of(model.encode(ovals.images(chunk))) for chunk in chunks])
 
 
 @torch.no_grad()
@@ -42,7 +42,8 @@ def evaluate_ovals(model: ImageVAE, ovals: OvalImages, seed: int = 0) -> dict[st
             of a classifier between the two.
         reconstruction: fraction of the pixels' variance that the posterior means explain.
     """
-    loc, scale = encode_ovals(model, ovals)
+    posterior = encode_ovals(model, ovals)
+    loc = posterior.loc
     factors = ovals.factors
     aligned = mcc(loc, factors[:, :2])
     carriers = aligned.assignment
@@ -67,7 +68,7 @@ def evaluate_ovals(model: ImageVAE, ovals: OvalImages, seed: int = 0) -> dict[st
         },
         "leakage": leaked.leakage,
         "response": leaked.response.tolist(),
-        "prior_distance": prior_distance(model.prior, loc[chosen], scale[chosen], generator, seed),
+        "prior_distance": prior_distance(model.prior, posterior.chosen(chosen), generator, seed),
         "reconstruction": pixel_r2(model.decode(loc[chosen]), images),
     }
 

@@ -14,6 +14,7 @@ from causalvae_fast.metrics import pixel_r2, psnr
 from causalvae_fast.models.base import CausalVAE
 from causalvae_fast.models.image_vae import ImageVAE
 from causalvae_fast.models.video_vae import VideoVAE
+from causalvae_fast.posterior import Posterior, concatenated, parameters_of
 from causalvae_fast.training.prior_distance import prior_distance
 
 _MOST = 2000  # samples that are evaluated, evenly chosen of those that are held out
@@ -39,18 +40,17 @@ def evaluate_images(model: ImageVAE, images: UserImages, seed: int = 0) -> dict[
         prior_distance: see `prior_distance`; None below 4 images.
     """
     index = held_out_index(images, _most(math.prod(images.shape)))
-    loc, scale, decoded, truth = [], [], [], []
+    posteriors, decoded, truth = [], [], []
     for chunk in index.split(_CHUNK):
         batch = images.images(chunk)
         q = model.encode(batch)
-        loc.append(q.mean)
-        scale.append(q.stddev)
+        posteriors.append(parameters_of(q))
         decoded.append(model.decode(q.mean))
         truth.append(as_float(batch))
     seen = torch.cat(truth)
     return {
         "held_out": len(index),
-        **_of_prior(model, torch.cat(loc), torch.cat(scale), model.config.latents, seed),
+        **_of_prior(model, concatenated(posteriors), model.config.latents, seed),
         "reconstruction": accuracy(torch.cat(decoded), seen),
         "mean_image": accuracy(seen.mean(0).expand_as(seen), seen),
     }
@@ -68,18 +68,17 @@ def evaluate_video(model: VideoVAE, videos: UserVideos, seed: int = 0) -> dict[s
         background_alone: accuracy of the backgrounds in place of all frames, if the model has any.
     """
     windows, backgrounds = videos.held_out_windows(_most(videos.frames * math.prod(videos.shape)))
-    loc, scale, decoded, predicted = [], [], [], []
+    posteriors, decoded, predicted = [], [], []
     for chunk in torch.arange(len(windows)).split(_CHUNK):
         batch, behind = windows[chunk], None if backgrounds is None else backgrounds[chunk]
         q = model.encode(batch)
-        loc.append(q.mean)
-        scale.append(q.stddev)
+        posteriors.append(parameters_of(q))
         decoded.append(model.decode(q.mean, behind))
         predicted.append(model.extrapolate(batch[:, :-1], 1, background=behind))
     seen = as_float(windows)
     metrics = {
         "held_out": len(windows),
-        **_of_prior(model, torch.cat(loc), torch.cat(scale), model.config.latents, seed),
+        **_of_prior(model, concatenated(posteriors), model.config.latents, seed),
         "reconstruction": accuracy(torch.cat(decoded).flatten(0, 1), seen.flatten(0, 1)),
         "prediction": accuracy(torch.cat(predicted)[:, 0], seen[:, -1]),
         "frame_before": accuracy(seen[:, -2], seen[:, -1]),
@@ -101,7 +100,7 @@ def _most(numbers: int) -> int:
     return max(_LEAST_COMPARED, min(_MOST, _MOST_NUMBERS // numbers))
 
 
-def _of_prior(model: CausalVAE, loc: Tensor, scale: Tensor, latents: int, seed: int) -> dict[str, Any]:
+def _of_prior(model: CausalVAE, q: Posterior, latents: int, seed: int) -> dict[str, Any]:
     prior = model.prior
     generator = torch.Generator().manual_seed(seed)
     return {
@@ -110,11 +109,9 @@ def _of_prior(model: CausalVAE, loc: Tensor, scale: Tensor, latents: int, seed: 
             for parent, child, attributes in prior.to_networkx().edges(data=True)
         ],
         "expected_edges": prior.expected_edges().item(),
-        "kl": prior.kl(loc, scale=scale).mean().item(),
-        "latent_std": loc.reshape(-1, latents).std(0, correction=0).tolist(),
-        "prior_distance": (
-            prior_distance(prior, loc, scale, generator, seed) if len(loc) >= _LEAST_COMPARED else None
-        ),
+        "kl": prior.kl(q.loc, scale=q.scale, scale_tril=q.scale_tril).mean().item(),
+        "latent_std": q.loc.reshape(-1, latents).std(0, correction=0).tolist(),
+        "prior_distance": (prior_distance(prior, q, generator, seed) if len(q.loc) >= _LEAST_COMPARED else None),
     }
 
 

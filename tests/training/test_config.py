@@ -33,9 +33,9 @@ def test_entries_that_are_left_out_have_their_defaults(tmp_path: Path) -> None:
         ("epochs: true\n", "epochs must be int, got True"),
         ("epochs: 0\n", "epochs must be at least 1, got 0"),
         ("model: {latents: 0}\n", "latents must be at least 1, got 0"),
-        ("experiment: ovals\nmodel: {prior: none}\n", "prior must be quadratic or isotropic, got 'none'"),
-        ("experiment: [a]\n", r"experiment must be sprites or ovals, got \['a'\]"),
-        ("experiment: {a: 1}\n", "experiment must be sprites or ovals, got {'a': 1}"),
+        ("experiment: ovals\nmodel: {prior: none}\n", r"prior must be .*, got 'none'"),
+        ("experiment: [a]\n", r"experiment must be sprites, .*, got \['a'\]"),
+        ("experiment: {a: 1}\n", r"experiment must be sprites, .*, got {'a': 1}"),
         ("!!python/object/apply:os.getcwd []\n", "not readable YAML"),
     ],
 )

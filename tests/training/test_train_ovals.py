@@ -13,6 +13,7 @@ import causalvae_fast as cvf
 from causalvae_fast.cli import main
 from causalvae_fast.data import OvalImages, make_ovals
 from causalvae_fast.models.image_vae import ImageVAE, ImageVAEConfig
+from causalvae_fast.posterior import Posterior
 from causalvae_fast.training.checkpoint import load_checkpoint
 from causalvae_fast.training.config import ConfigError, from_yaml, to_yaml
 from causalvae_fast.training.first_component import FirstComponent
@@ -102,9 +103,8 @@ def test_a_perfect_model(ovals: OvalImages, monkeypatch: pytest.MonkeyPatch) -> 
     z = torch.zeros(len(few), 5)
     z[:, 0], z[:, 1] = few.factors[:, 0], few.factors[:, 1]
     z[:, 2:] = torch.randn(len(few), 3)
-    monkeypatch.setattr(
-        "causalvae_fast.training.ovals_evaluation.encode_ovals", lambda *_: (z, torch.full_like(z, 0.01))
-    )
+    posterior = Posterior(z, torch.full_like(z, 0.01), None)
+    monkeypatch.setattr("causalvae_fast.training.ovals_evaluation.encode_ovals", lambda *_: posterior)
     metrics = evaluate_ovals(model, few)
     assert metrics["mcc"] == pytest.approx(1)
     assert metrics["position_latents"] == [0, 1]

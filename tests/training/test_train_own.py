@@ -17,6 +17,7 @@ from causalvae_fast.cli import main
 from causalvae_fast.data import UserImages
 from causalvae_fast.models.image_vae import ImageVAE
 from causalvae_fast.models.video_vae import VideoVAE
+from causalvae_fast.posterior import Posterior
 from causalvae_fast.training.checkpoint import load_checkpoint
 from causalvae_fast.training.config import ConfigError, ImagesConfig, VideoConfig, from_yaml, to_yaml
 from causalvae_fast.training.images import ImagesExperiment
@@ -250,10 +251,10 @@ def test_a_perfect_model_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         model.prior.mechanism.norm.running_mean.zero_()  # type: ignore[union-attr]
     seen: list[Tensor] = []
 
-    def posterior(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def posterior(pixels: Tensor) -> Posterior:
         seen.append(pixels)
         loc = torch.randn(len(pixels), 4)
-        return loc, torch.full_like(loc, 1e-3)
+        return Posterior(loc, torch.full_like(loc, 1e-3), None)
 
     monkeypatch.setattr(model, "posterior", posterior)
     monkeypatch.setattr(model, "decode", lambda z: seen[-1].unflatten(1, (4, 4, 1)))
