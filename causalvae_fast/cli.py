@@ -146,6 +146,8 @@ def _figures(arguments: argparse.Namespace) -> int:
 
     if is_sweep(arguments.run):
         return _sweep_figures(arguments)
+    if arguments.over is not None:
+        return _fail(f"--over is for the figures of a sweep, but {arguments.run} is none")
     run = _load(arguments.run)
     others = [_load(path) for path in arguments.compare] if run.experiment == "ovals" else []
     if len(others) < len(arguments.compare) or any(other.experiment != "ovals" for other in others):

@@ -7,13 +7,22 @@ import html
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from causalvae_fast.training.checkpoint import write_atomically
 from causalvae_fast.training.config import EXPERIMENTS
 from causalvae_fast.training.config_fields import field_values
-from causalvae_fast.training.results import FAILED, Record, by_configuration, is_sweep, metric_names, varying
+from causalvae_fast.training.results import (
+    FAILED,
+    PART_DONE,
+    Record,
+    by_configuration,
+    is_sweep,
+    metric_names,
+    varying,
+)
 
 _MOST_COLUMNS = 5  # runs, as columns; more of them are rows
 _STYLE = """
@@ -26,11 +35,16 @@ img { max-width: 24em; }
 """
 
 
-class Table(NamedTuple):
-    """A header and rows; a cell is a text, or a picture's path."""
+Cell = str | Path  # a text, or a picture
 
-    header: Sequence[str]
-    rows: Sequence[Sequence[str | Path | None]]
+
+class Section(NamedTuple):
+    """A part of the report."""
+
+    title: str
+    text: str
+    rows: Sequence[Sequence[Cell]] = ()
+    """Of a table; the first is its header."""
 
 
 def write_report(paths: Sequence[Path], records: Sequence[Record], folder: Path) -> list[Path]:
@@ -55,57 +69,61 @@ def write_report(paths: Sequence[Path], records: Sequence[Record], folder: Path)
     return [markdown, page]
 
 
-def _sections(paths: Sequence[Path], records: Sequence[Record]) -> list[tuple[str, str, Table | None]]:
-    """Title, text and table of each section."""
+def _sections(paths: Sequence[Path], records: Sequence[Record]) -> list[Section]:
     names, metrics = varying(records), metric_names(records)
+    labels = [record.path.name for record in records]
+    if len(set(labels)) < len(labels):
+        labels = [str(record.path) for record in records]
     experiments = list(dict.fromkeys(record.experiment for record in records))
-    sections: list[tuple[str, str, Table | None]] = []
-    common = _common(records)
-    sections.append(("Runs", f"Experiment: {', '.join(experiments)}. {common}", None))
+    sections = [Section("Runs", f"Experiment: {', '.join(experiments)}. {_common(records)}")]
 
-    header = ["run", *(["experiment"] if len(experiments) > 1 else []), "state", *names, "seed", *metrics]
-    rows: list[list[str | Path | None]] = []
-    for record in records:
-        kind = [record.experiment] if len(experiments) > 1 else []
-        settings = [_text(record.settings.get(name, "")) for name in names]
-        numbers = [_text(record.metrics.get(name, "")) for name in metrics]
-        rows.append([record.path.name, *kind, record.state, *settings, str(record.seed), *numbers])
-    table = Table(header, rows)
-    sections.append(("", "", _transposed(table) if len(records) <= _MOST_COLUMNS else table))
+    rows: list[list[Cell]] = [["run", *labels]]
+    if len(experiments) > 1:
+        rows.append(["experiment", *(record.experiment for record in records)])
+    rows.append(["state", *(record.state for record in records)])
+    rows += [[name, *(_text(record.settings.get(name, "")) for record in records)] for name in names]
+    rows.append(["seed", *(str(record.seed) for record in records)])
+    rows += [[name, *(_text(record.metrics.get(name, "")) for record in records)] for name in metrics]
+    if len(records) > _MOST_COLUMNS:
+        rows = [list(row) for row in zip(*rows, strict=True)]
+    unfinished = any(record.state == PART_DONE for record in records)
+    hint = "A run that is part-done is not trained to the end, or not evaluated: `causalvae-fast evaluate RUN`."
+    sections.append(Section("", hint if unfinished else "", rows))
 
     configurations = by_configuration(records)
     if len(configurations) < len(records) and metrics:
-        spread = [
-            [
-                *(_text(value) for value in configuration.settings.values()),
-                str(len(configuration.runs)),
-                *(_spread(configuration.values(name)) for name in metrics),
-            ]
-            for configuration in configurations
-        ]
+        spread: list[list[Cell]] = [[*names, "seeds", *metrics]]
+        for configuration in configurations:
+            settings = [_text(value) for value in configuration.settings.values()]
+            values = [_spread(configuration.values(name)) for name in metrics]
+            spread.append([*settings, str(len(configuration.runs)), *values])
         text = "Medians over seeds, with the least and the greatest in brackets."
-        sections.append(("Configurations", text, Table([*names, "seeds", *metrics], spread)))
+        sections.append(Section("Configurations", text, spread))
 
-    failed = [[record.path.name, record.error] for record in records if record.state == FAILED]
+    failed = [(label, run.error) for label, run in zip(labels, records, strict=True) if run.state == FAILED]
     if failed:
-        sections.append(("Failed", "", Table(["run", "error"], failed)))
+        sections.append(Section("Failed", "", [["run", "error"], *failed]))
+    return sections + _figures(paths, records, labels)
 
-    for path in paths:
-        pictures = sorted((path / "figures").glob("*.png")) if is_sweep(path) else []
+
+def _figures(paths: Sequence[Path], records: Sequence[Record], labels: Sequence[str]) -> list[Section]:
+    """The figures of sweeps, then those of runs side by side."""
+    sections = []
+    for path in filter(is_sweep, paths):
+        pictures = sorted((path / "figures").glob("*.png"))
         if pictures:
-            sections.append((f"Figures of {path.name}", "", Table(["" for _ in pictures], [pictures])))
+            sections.append(
+                Section(f"Figures of {path.name}", "", [[picture.stem for picture in pictures], pictures])
+            )
     files = sorted({picture.name for record in records for picture in (record.path / "figures").glob("*.png")})
-    if files:
-        side_by_side = [
-            [file.removesuffix(".png").replace("_", " "), *(_existing(r.path / "figures" / file) for r in records)]
-            for file in files
-        ]
-        sections.append(("Figures", "", Table(["", *(record.path.name for record in records)], side_by_side)))
-    else:
-        sections.append(
-            ("Figures", "None of the runs has figures: `causalvae-fast figures RUN` draws them.", None)
-        )
-    return sections
+    if not files:
+        text = "None of the runs has figures: `causalvae-fast figures RUN` draws them."
+        return [*sections, Section("Figures", text)]
+    rows: list[list[Cell]] = [["", *labels]]
+    for file in files:
+        pictures = [record.path / "figures" / file for record in records]
+        rows.append([file.removesuffix(".png"), *(path if path.is_file() else "" for path in pictures)])
+    return [*sections, Section("Figures", "", rows)]
 
 
 def _common(records: Sequence[Record]) -> str:
@@ -119,10 +137,6 @@ def _common(records: Sequence[Record]) -> str:
     return f"Set in all of them: {', '.join(alike)}; all else is as by default." if alike else ""
 
 
-def _existing(path: Path) -> Path | None:
-    return path if path.is_file() else None
-
-
 def _text(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, float):
         return str(value)
@@ -130,54 +144,46 @@ def _text(value: Any) -> str:
 
 
 def _spread(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    ordered = sorted(values)
-    middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
-    return _text(middle) if len(values) == 1 else f"{middle:.4g} ({ordered[0]:.4g} to {ordered[-1]:.4g})"
+    if len(values) < 2:
+        return "".join(map(_text, values))
+    return f"{median(values):.4g} ({min(values):.4g} to {max(values):.4g})"
 
 
-def _transposed(table: Table) -> Table:
-    columns = list(zip(table.header, *table.rows, strict=True))
-    return Table([str(cell) for cell in columns[0]], [list(column) for column in columns[1:]])
-
-
-def _markdown(sections: Sequence[tuple[str, str, Table | None]], folder: Path) -> str:
-    def cell(content: str | Path | None) -> str:
+def _markdown(sections: Sequence[Section], folder: Path) -> str:
+    def cell(content: Cell) -> str:
         if isinstance(content, Path):
             return f"![{content.stem}]({quote(os.path.relpath(content, folder))})"
-        return (content or "").replace("|", "\\|").replace("\n", " ")
+        return content.replace("|", "\\|")
 
-    def row(cells: Sequence[str | Path | None]) -> str:
+    def row(cells: Sequence[Cell]) -> str:
         return f"| {' | '.join(cell(content) for content in cells)} |"
 
     blocks = []
-    for title, text, table in sections:
+    for title, text, rows in sections:
         blocks += [f"# {title}"] if title else []
         blocks += [text] if text else []
-        if table is not None:
-            lines = [row(table.header), f"|{'---|' * len(table.header)}", *(row(cells) for cells in table.rows)]
-            blocks.append("\n".join(lines))
+        if rows:
+            blocks.append("\n".join([row(rows[0]), f"|{'---|' * len(rows[0])}", *map(row, rows[1:])]))
     return "\n\n".join(blocks) + "\n"
 
 
-def _html(sections: Sequence[tuple[str, str, Table | None]]) -> str:
-    def cell(tag: str, content: str | Path | None) -> str:
+def _html(sections: Sequence[Section]) -> str:
+    def cell(tag: str, content: Cell) -> str:
         if isinstance(content, Path):
             data = base64.b64encode(content.read_bytes()).decode()
             return f'<{tag}><img alt="{html.escape(content.stem)}" src="data:image/png;base64,{data}"></{tag}>'
-        return f"<{tag}>{html.escape(content or '')}</{tag}>"
+        return f"<{tag}>{html.escape(content)}</{tag}>"
 
-    def row(tag: str, cells: Sequence[str | Path | None]) -> str:
+    def row(tag: str, cells: Sequence[Cell]) -> str:
         return f"<tr>{''.join(cell(tag, content) for content in cells)}</tr>"
 
     blocks = []
-    for title, text, table in sections:
+    for title, text, rows in sections:
         blocks += [f"<h1>{html.escape(title)}</h1>"] if title else []
         blocks += [f"<p>{html.escape(text)}</p>"] if text else []
-        if table is not None:
-            rows = [row("th", table.header), *(row("td", cells) for cells in table.rows)]
-            blocks.append(f'<div class="wide"><table>\n{chr(10).join(rows)}\n</table></div>')
+        if rows:
+            lines = "\n".join([row("th", rows[0]), *(row("td", cells) for cells in rows[1:])])
+            blocks.append(f'<div class="wide"><table>\n{lines}\n</table></div>')
     body = "\n".join(blocks)
     head = f'<meta charset="utf-8"><title>Runs side by side</title><style>{_STYLE}</style>'
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'

@@ -175,9 +175,12 @@ def sweep(
     say(f"{len(runs)} runs in {base.run}: {', '.join(counts)}")
     done = len(runs) - len(todo)
     with engine.active():
-        parallel = Parallel(return_as="generator_unordered")
-        outcomes = parallel(delayed(train_one)(run, engine.threads_of_a_run) for run in todo)
+        # Ray's backend gives all results at the end.
+        order = "list" if engine.backend == "ray" else "generator_unordered"
         try:
+            outcomes = Parallel(return_as=order, batch_size=1)(
+                delayed(train_one)(run, engine.threads_of_a_run) for run in todo
+            )
             for name, state in outcomes:
                 if state == _INTERRUPTED:
                     raise KeyboardInterrupt

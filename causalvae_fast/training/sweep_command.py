@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("experiment", choices=EXPERIMENTS, metavar="EXPERIMENT", help=", ".join(EXPERIMENTS))
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of the sweep")
+    parser.add_argument("--out", "--run", type=Path, required=True, metavar="FOLDER", help="of the sweep")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="S", help="of the runs (0)")
     parser.add_argument(
         "--set",
