@@ -16,6 +16,13 @@ inline int group_width(int64_t d) {
   return width;
 }
 
+// Elements that a group has in shared memory: its matrices (d, d) with rows of d | 1 numbers, and so many more that
+// the groups of a warp begin `width` banks apart.
+constexpr int group_elements(int matrices, int64_t d, int width) {
+  const int elements = matrices * static_cast<int>(d * (d | 1));
+  return elements + (width - elements % kTile + kTile) % kTile;
+}
+
 // A group of lanes, which has a sample. Those past the end have the last one, and do not write.
 struct Group {
   int width, lane, place;  // place: of the group in its block
@@ -40,13 +47,13 @@ __device__ void load_rows(T* rows, const T* matrix, int64_t d, int pitch, int la
   }
 }
 
-// A kernel whose groups have `matrices` matrices (d, d) in shared memory, with rows of d | 1 numbers. After
-// `arguments`, it takes the width of a group.
+// A kernel whose groups have group_elements of `matrices` matrices (d, d) in shared memory. After `arguments`, it takes
+// the width of a group.
 template <class T, class... Parameters>
 void launch_groups(const Place& place, int64_t batch, int64_t d, int matrices, void (*kernel)(Parameters...),
                    const auto&... arguments) {
   const int width = group_width(d);
-  const size_t bytes = static_cast<size_t>(matrices * d * (d | 1)) * sizeof(T);
+  const size_t bytes = static_cast<size_t>(group_elements(matrices, d, width)) * sizeof(T);
   int threads = kGroupThreads;
   while (threads > kTile && static_cast<size_t>(threads / width) * bytes > kMostShared) threads /= 2;
   const int groups = threads / width;

@@ -19,7 +19,7 @@ struct SampleMatrices {
 template <class T, bool kQuadratic>
 __device__ SampleMatrices<T> matrices_of(const Equations<T>& equations, const Group& group, int pitch) {
   const int64_t d = equations.d;
-  T* const jac = shared_memory<T>() + group.place * (kQuadratic ? 2 : 1) * d * pitch;
+  T* const jac = shared_memory<T>() + group.place * group_elements(kQuadratic ? 2 : 1, d, group.width);
   T* const quadratic = jac + d * pitch;
   load_rows(jac, equations.jac[group.sample], d, pitch, group.lane);
   if (kQuadratic) load_rows(quadratic, equations.quadratic[group.sample], d, pitch, group.lane);

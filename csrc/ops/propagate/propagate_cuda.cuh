@@ -1,5 +1,6 @@
 // Which kernels a call launches. Where the batch shares jac, the means are samples of a structural equation model whose
-// noise is the offset, and the gradient of jac is a product over the batch, as in ancestral_sample.
+// noise is the offset, and the gradient of jac is a product over the batch, as in ancestral_sample. So is the gradient
+// of the offset where no other is wanted.
 #pragma once
 
 #include "common/cuda/batch_product.cuh"
@@ -11,8 +12,8 @@
 namespace cvf::propagate::cuda {
 
 template <class T>
-ancestral_sample::Equations<T> equations_of(int64_t batch, int64_t d, const Batched<T>& jac) {
-  return {.batch = batch, .d = d, .jac = jac, .shared_jac = true};
+ancestral_sample::Equations<T> equations_of(int64_t batch, int64_t d, const Batched<T>& jac, bool shared_jac) {
+  return {.batch = batch, .d = d, .jac = jac, .shared_jac = shared_jac};
 }
 
 template <class T>
@@ -28,7 +29,7 @@ void forward(const Forward<T>& args, const Place& place) {
   launch(place, panel_forward<T>, grid_of(matrices, panels), kPanelThreads, kPanelElements * sizeof(T), args, together);
   if (together || args.batch == 0) return;
   ancestral_sample::Forward<T> means;
-  means.equations = equations_of(args.batch, args.d, args.jac);
+  means.equations = equations_of(args.batch, args.d, args.jac, true);
   means.noise = args.offset;
   means.z = args.loc;
   ancestral_sample::cuda::forward(means, place);
@@ -39,7 +40,9 @@ template <class T>
 struct BackwardScratch {
   explicit BackwardScratch(const Backward<T>& args) {
     const int64_t matrices = args.shared_jac ? 1 : args.batch, d = args.d;
-    solution = args.grad_jac != nullptr || (!args.shared_jac && d <= kMostGrouped) ? 0 : matrices * d * d;
+    wants_matrices = args.grad_jac != nullptr || args.grad_log_sigma != nullptr;
+    const bool in_place = args.grad_jac != nullptr || (!args.shared_jac && d <= kMostGrouped);
+    solution = in_place || !wants_matrices ? 0 : matrices * d * d;
     adjoint = args.grad_offset != nullptr && !args.shared_offset ? 0 : args.batch * d;
     log_sigma = args.grad_log_sigma != nullptr && !args.shared_jac ? matrices * d : 0;
     sums = sum_scratch(args.batch, d);
@@ -47,6 +50,7 @@ struct BackwardScratch {
   }
   int64_t all() const { return solution + adjoint + log_sigma + sums; }
 
+  bool wants_matrices;                         // or only what comes from the means
   int64_t solution, adjoint, log_sigma, sums;  // elements
 };
 
@@ -61,14 +65,14 @@ void backward(const Backward<T>& args, T* scratch, const Place& place) {
   const BackwardScratch<T> parts(args);
   const bool together = !args.shared_jac;
   const int64_t d = args.d, matrices = together ? args.batch : 1, panels = blocks_of(d, kTile);
-  const bool wants_matrices = args.grad_jac != nullptr || args.grad_log_sigma != nullptr;
   T* const solution = args.grad_jac != nullptr ? args.grad_jac : scratch;
   T* const adjoint = parts.adjoint == 0 ? args.grad_offset : scratch + parts.solution;
   T* const log_sigma = parts.log_sigma > 0 ? scratch + parts.solution + parts.adjoint : args.grad_log_sigma;
   T* const sums = scratch + parts.solution + parts.adjoint + parts.log_sigma;
-  if (together && matrices > 0 && d <= kMostGrouped) {
+  const bool apart = !together || !parts.wants_matrices;  // W^-T upstream_loc is found by a kernel of its own
+  if (parts.wants_matrices && together && matrices > 0 && d <= kMostGrouped) {
     launch_groups<T>(place, matrices, d, 2, small_backward<T>, args, adjoint, log_sigma);
-  } else if (matrices > 0 && (together || wants_matrices)) {
+  } else if (parts.wants_matrices && matrices > 0) {
     launch(place, panel_adjoint<T>, grid_of(matrices, panels), kPanelThreads, kPanelElements * sizeof(T), args,
            solution, together ? adjoint : nullptr, log_sigma);
     if (args.grad_jac != nullptr) {
@@ -76,9 +80,9 @@ void backward(const Backward<T>& args, T* scratch, const Place& place) {
              static_cast<const T*>(together ? adjoint : nullptr));
     }
   }
-  if (!together && args.batch > 0) {
+  if (apart && args.batch > 0) {
     ancestral_sample::Backward<T> means;
-    means.equations = equations_of(args.batch, d, args.jac);
+    means.equations = equations_of(args.batch, d, args.jac, args.shared_jac);
     means.z = args.loc;
     means.upstream = args.upstream_loc;
     means.grad_noise = adjoint;

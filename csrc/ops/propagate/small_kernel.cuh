@@ -17,7 +17,7 @@ __global__ void __launch_bounds__(kGroupThreads) small_forward(Forward<T> args, 
   const int pitch = static_cast<int>(d) | 1;
   const Group group(width, args.batch);
   const int i = group.lane;
-  T* const matrix = shared_memory<T>() + group.place * d * pitch;  // of A, whose rows S replaces
+  T* const matrix = shared_memory<T>() + group.place * group_elements(1, d, width);  // of A, whose rows S replaces
   load_rows(matrix, args.jac[group.sample], d, pitch, i);
   __syncwarp();
   T mean = i < d ? args.offset[group.sample][i] : T(0);
@@ -48,8 +48,8 @@ __global__ void __launch_bounds__(kGroupThreads) small_backward(Backward<T> args
   const int pitch = static_cast<int>(d) | 1;
   const Group group(width, args.batch);
   const int i = group.lane;
-  T* const matrix = shared_memory<T>() + group.place * 2 * d * pitch;  // A, later S
-  T* const solution = matrix + d * pitch;                              // Y = W^-T upstream_scale_tril
+  T* const matrix = shared_memory<T>() + group.place * group_elements(2, d, width);  // A, later S
+  T* const solution = matrix + d * pitch;                                            // Y = W^-T upstream_scale_tril
   load_rows(matrix, args.jac[group.sample], d, pitch, i);
   load_rows(solution, args.upstream_scale_tril[group.sample], d, pitch, i, true);
   __syncwarp();
