@@ -12,7 +12,7 @@ BENCH_ARGS ?=
 BENCH_THREADS ?= 1 2
 # The C++ tests take a third longer to build with kernels for AVX-512, which not every machine can run.
 TEST_AVX512 ?= $(shell grep -qs avx512bw /proc/cpuinfo && echo ON || echo OFF)
-CPP := $(wildcard csrc/*/*.h csrc/*/*.cpp csrc/*/*/*.h csrc/*/*/*.cpp csrc/*/*/*.cuh csrc/*/*/*.cu tests/csrc/*.h tests/csrc/*.cpp bench/*.cpp)
+CPP := $(wildcard csrc/*/*.h csrc/*/*.cpp csrc/*/*/*.h csrc/*/*/*.cpp csrc/*/*/*.cuh csrc/*/*/*.cu tests/csrc/*.h tests/csrc/*.cpp bench/*.cpp bench/*/*.h bench/*/*.cpp)
 PY := causalvae_fast tests bench examples setup.py
 
 .PHONY: env build test lint types test-cpp test-python demo bench gpu scaling format clean

@@ -30,6 +30,17 @@ inline dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace cvf::cuda {
 
+// Hears what is launched, and when threads have met: for tools that count. Tests have none.
+struct Observer {
+  virtual ~Observer() = default;
+  virtual void launch(const void* kernel, dim3 grid, int threads, size_t shared_bytes) = 0;
+  virtual void block_begins(const void* shared) = 0;
+  virtual void block_ends() = 0;
+  virtual void met(int warp) = 0;  // -1: all threads of the block
+};
+
+inline Observer* observer = nullptr;
+
 class Block {
  public:
   static constexpr int kLanes = 32, kMostThreads = 1024, kMostSlotBytes = 32;
@@ -52,6 +63,7 @@ class Block {
 
   void run() {
     current = this;
+    if (observer != nullptr) observer->block_begins(shared_.get());
     const int count = static_cast<int>(fibers_.size());
     for (int k = 0; k < count; ++k) prepare(k);
     for (int alive = count; alive > 0;) {
@@ -66,6 +78,7 @@ class Block {
       }
       if (!moved) fail("threads wait for others that never come");
     }
+    if (observer != nullptr) observer->block_ends();
     current = nullptr;
   }
 
@@ -166,7 +179,10 @@ class Block {
     const uint64_t generation = barrier.generation;
     ++barrier.waiting;
     barrier.release_if_complete();
-    if (barrier.generation != generation) return;
+    if (barrier.generation != generation) {
+      if (observer != nullptr) observer->met(&barrier == &all_ ? -1 : running_ / kLanes);
+      return;
+    }
     Fiber& fiber = fibers_[static_cast<size_t>(running_)];
     fiber.waits_at = &barrier;
     fiber.generation = generation;
@@ -195,6 +211,7 @@ struct DeviceGuard {
 template <class... Parameters, class... Arguments>
 void launch(const Place&, void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared_bytes,
             const Arguments&... arguments) {
+  if (observer != nullptr) observer->launch(reinterpret_cast<const void*>(kernel), grid, threads, shared_bytes);
   gridDim = grid;
   blockDim = dim3{static_cast<unsigned>(threads)};
   for (unsigned y = 0; y < grid.y; ++y) {
