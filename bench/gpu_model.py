@@ -38,7 +38,9 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +78,14 @@ def cuda_registers() -> dict[str, int]:
     return {k.removesuffix(" sm_90"): v["registers"] for k, v in builds.items() if k.endswith(" sm_90")}
 
 
-def cuda_rows(kept: Kept, traffic: Path, op: str) -> Iterator[str]:
-    """The table of an op in CUDA C++."""
+def cuda_rows(kept: Kept, traffic: Callable[[], Path], op: str) -> Iterator[str]:
+    """The table of an op in CUDA C++; `traffic` compiles the program that counts, where counts are missing."""
     heads = ("N x d x h" if op.startswith("mlp") else "B x d", *gpu_table_cuda.HEADS[1:])
     yield f"| {' | '.join(heads)} |"
     yield "|" + "---|" * len(heads)
     registers = cuda_registers()
     for case in gpu_table_cuda.OPS[op]():
-        found = kept.get(f"{op} {case.shape}, {case.words}", lambda case=case: launches(traffic, case.call))
+        found = kept.get(f"{op} {case.shape}, {case.words}", lambda case=case: launches(traffic(), case.call))
         cells = gpu_table_cuda.cells(case, [Launch(*fields) for fields in found], registers)
         yield f"| {' | '.join(cells)} |"
 
@@ -120,7 +122,15 @@ def page(triton: Kept, cuda: Kept) -> Iterator[str]:
     numbers = f"DRAM {h100.DRAM / 1e12} TB/s, L2 {h100.L2 / 1e12} TB/s, float32 {h100.FMA / 1e12:.0f} and TF32 "
     numbers += f"{h100.TF32 / 1e12:.0f} TFLOP/s, {h100.CLOCK / 1e9} GHz."
     yield f"Nothing here was measured on a GPU. {numbers} Times are without launches, about 3 us each."
+    yield (
+        "Launches are of kernels. Where `sem_kl` and `mlp_sem_kl` take a batch in chunks there are as many for "
+        "each, and their sums over the batch, which are torch's, are not among them."
+    )
     yield "What the instructions are is in [gpu_instructions.md](gpu_instructions.md)."
+    yield (
+        "Not counted, since it takes the CPU too long: 16 x 512 of `sem_kl` with full, packed posteriors, and of "
+        "`gaussian_kl` by covariance matrices. Nor are a p that the batch shares, and interventions."
+    )
     yield "## Triton"
     for op, table in (
         ("sem_kl", gpu_table_triton.sem_kl),
@@ -135,7 +145,8 @@ def page(triton: Kept, cuda: Kept) -> Iterator[str]:
             )
         yield "\n".join(table(triton))
     yield "## CUDA C++"
-    with program() as traffic:
+    with ExitStack() as stack:
+        traffic = cache(lambda: stack.enter_context(program()))
         for op in gpu_table_cuda.OPS:
             yield f"### {op}"
             yield "\n".join(cuda_rows(cuda, traffic, op))

@@ -66,6 +66,8 @@ def gaussian_kl() -> Iterator[Case]:
     for batch, d in ((1024, 16), (1024, 64), (256, 128), (16, 512)):
         size, square = d * (d + 1) // 2, d * d
         for given, value, gradients in (("factors", 1, 3), ("covariances", 3, 11)):
+            if given == "covariances" and d == 512:
+                continue  # takes the CPU half an hour
             call = Call("gaussian_kl", "forward", batch, d, options=(given,), alike=alike(d)[:1])
             read = batch * 2 * (size + d)
             yield Case(call, f"{given}, value", read + batch, value * batch * d**3 / 3)
