@@ -78,6 +78,11 @@ def test_zero_has_a_place_beside_powers(tmp_path: Path, drawn: dict[str, list[Ax
     assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "0.1", "10"]
 
 
+def test_a_run_is_drawn_over_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["figures", str(write_run(tmp_path / "run")), "--over", "epochs"]) == 1
+    assert "--over is for the figures of a sweep" in capsys.readouterr().err
+
+
 def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
     runs = [({"model.latents": k, "kl_weight": w, "seed": 0}, {}) for k in (2, 4) for w in (0.5, 1.0)]
     records = read_records([write_sweep(tmp_path / "sweep", runs)])

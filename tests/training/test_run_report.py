@@ -70,6 +70,14 @@ def test_two_runs_are_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "| graph | ![graph](../a/figures/graph.png) |  |" in text
 
 
+def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / "a" / "run"), write_run(tmp_path / "b" / "run", state="part-done")]
+    assert main(["report", *map(str, runs), "--out", str(tmp_path)]) == 0
+    text = (tmp_path / "report.md").read_text()
+    assert f"| run | {runs[0]} | {runs[1]} |" in text
+    assert "A run that is part-done is not trained to the end, or not evaluated" in text
+
+
 def test_a_sweep_has_medians_errors_and_its_figures(tmp_path: Path) -> None:
     runs = [({"edge_weight": weight, "seed": seed}, {"shd": seed}) for weight in (1.0, 3.0) for seed in (0, 2, 3)]
     failed = ({"edge_weight": 9.0, "seed": 0}, {"state": "failed"})
