@@ -74,7 +74,7 @@ class ImageVAEConfig:
         check_posterior(self)
         check_likelihood(self.likelihood)
         if self.prior not in PRIORS:
-            raise ValueError(f"prior must be {' or '.join(PRIORS)}, got {self.prior!r}")
+            raise ValueError(f"prior must be {', '.join(PRIORS[:-1])} or {PRIORS[-1]}, got {self.prior!r}")
         if self.prior == "quadratic" and self.latents < 2:
             raise ValueError(f"latents must be at least 2 with a quadratic prior, got {self.latents}")
         if not (math.isfinite(self.child_noise) and self.child_noise > 0):
