@@ -57,3 +57,15 @@ def topological_order(parents: Parents) -> list[int]:
         order.append(node)
         placed |= 1 << node
     return order
+
+
+def reached_from(root: int, parents: Parents) -> list[int]:
+    """The nodes in the order in which they are reached from one, breadth first, along edges of either direction.
+
+    Those that cannot be reached come last, each after its parents.
+    """
+    reached = [root]
+    for node in reached:
+        joined = [j for j, bits in enumerate(parents) if bits >> node & 1 or parents[node] >> j & 1]
+        reached += [j for j in joined if j not in reached]
+    return reached + [node for node in topological_order(parents) if node not in reached]

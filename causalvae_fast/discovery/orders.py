@@ -18,7 +18,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from causalvae_fast.discovery.graphs import Parents, topological_order
+from causalvae_fast.discovery.graphs import Parents, reached_from, topological_order
 from causalvae_fast.discovery.search import Limits, PenalisedScore
 
 Edge = tuple[int, int]
@@ -48,11 +48,20 @@ class OrderSearch:
         return sorted(self._visited, key=lambda graph: self._visited[graph], reverse=True)[:count]
 
     def best_with_edge(self, parent: int, child: int) -> Parents:
-        """A local maximum of the orders with `parent` before `child`, from an order of the best graph of all."""
-        order = [node for node in topological_order(self.ranking(1)[0]) if node != parent]
-        order.insert(order.index(child), parent)
-        edge = (parent, child)
-        return self._graph(self._climb(tuple(order), edge), edge)
+        """The better of two local maxima of the orders with `parent` before `child`.
+
+        One climb starts from an order of the best graph of all, with the parent moved before the child. The other
+        from the order in which its nodes are reached from the parent, whatever way its edges point: that of a tree
+        with this root, which fits as well if the data are linear and Gaussian. Swaps would have to turn
+        every edge on the way there, the first of them at a loss.
+        """
+        best, edge = self.ranking(1)[0], (parent, child)
+        order = topological_order(best)
+        moved = [node for node in order if node != parent]
+        moved.insert(moved.index(child), parent)
+        starts = [moved, reached_from(parent, best)]
+        found = [self._graph(self._climb(tuple(start), edge), edge) for start in starts]
+        return max(found, key=lambda graph: self._visited[graph])
 
     def _climb(self, order: Order, edge: Edge | None = None) -> Order:
         """Swap neighbours while that helps, keeping `edge` in the graph."""

@@ -1,10 +1,13 @@
-"""Local scores that are drawn at random, for the tests of searches: no data, no regressions."""
+"""Local scores without data and regressions, for the tests of searches."""
 
+import math
+import random
 from functools import cache
 from itertools import product
 
 import networkx as nx
 import torch
+from torch import Tensor
 
 from causalvae_fast.discovery.graphs import Parents, edges_of
 from causalvae_fast.discovery.search import PenalisedScore
@@ -30,6 +33,36 @@ class RandomTable:
 
 def random_score(d: int, seed: int, penalty: float = 0.1) -> PenalisedScore:
     return PenalisedScore(RandomTable(d, seed), penalty)  # type: ignore[arg-type]
+
+
+class GaussianTable:
+    """Stands in for `LocalScores`: exact ones of linear Gaussian variables with this covariance (d, d)."""
+
+    def __init__(self, covariance: Tensor) -> None:
+        self.nodes = len(covariance)
+        self._covariance = covariance
+
+    def __call__(self, node: int, parents: int) -> float:
+        chosen = [j for j in range(self.nodes) if parents >> j & 1]
+        variance = self._covariance[node, node]
+        if chosen:
+            cross = self._covariance[chosen, node]
+            variance = variance - cross @ torch.linalg.solve(self._covariance[chosen][:, chosen], cross)
+        return -0.5 * math.log(variance)
+
+    def fit(self, wanted) -> None:  # type: ignore[no-untyped-def]
+        pass
+
+
+def tree_score(d: int, seed: int, penalty: float) -> PenalisedScore:
+    """Of a tree at random: each node is its parent plus noise of variance 1."""
+    draw = random.Random(seed)
+    names = draw.sample(range(d), d)  # so that the order of the nodes says nothing
+    weight = torch.zeros(d, d, dtype=torch.float64)
+    for place in range(1, d):
+        weight[names[place], names[draw.randrange(place)]] = 1
+    factor = torch.linalg.inv(torch.eye(d, dtype=torch.float64) - weight)
+    return PenalisedScore(GaussianTable(factor @ factor.mT), penalty)  # type: ignore[arg-type]
 
 
 def is_acyclic(graph: Parents) -> bool:

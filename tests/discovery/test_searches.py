@@ -1,8 +1,9 @@
 """The exhaustive search, and the greedy one over orders, on random local scores."""
 
 import pytest
-from tables import dags_one_by_one, is_acyclic, random_score
+from tables import dags_one_by_one, is_acyclic, random_score, tree_score
 
+from causalvae_fast.discovery.discover import _with_alternatives
 from causalvae_fast.discovery.exhaustive import ExhaustiveSearch
 from causalvae_fast.discovery.graphs import edges_of, topological_order
 from causalvae_fast.discovery.orders import OrderSearch
@@ -53,6 +54,15 @@ def test_orders_keep_the_edge_that_they_must(seed: int) -> None:
         turned = search.best_with_edge(child, parent)
         assert (child, parent) in edges_of(turned)
         assert is_acyclic(turned)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_orders_turn_any_edge_of_a_linear_gaussian_tree_at_no_loss(seed: int) -> None:
+    """All trees with the same edges, whatever their root, fit equally well."""
+    score = tree_score(8, seed, penalty=0.01)
+    best, turned = _with_alternatives(OrderSearch(score, Limits(7, 1, 0)))
+    assert len(edges_of(best)) == 7
+    assert [score(graph) for graph in turned.values()] == pytest.approx([score(best)] * 7, abs=1e-9)
 
 
 def test_orders_are_close_to_the_best_of_all() -> None:
