@@ -107,19 +107,22 @@ def discover(
     exhaustive = search == "exhaustive" or (search == "auto" and d <= MAX_NODES)
     limits = Limits(d - 1 if max_parents is None else min(max_parents, d - 1), restarts, seed)
 
-    with progress_bar(len(fits_of(d, limits)) if exhaustive else None, progress) as report:
+    regressions = len(fits_of(d, limits)) if exhaustive else None
+    # Whatever torch.set_default_device says.
+    with torch.device("cpu"), progress_bar(regressions, progress) as report:
         score = PenalisedScore(LocalScores(standardised, features, seed, report, names), penalty)
         found: Search = ExhaustiveSearch(score, limits) if exhaustive else OrderSearch(score, limits)
         best, turned = _with_alternatives(found)
         compare = _Comparison(score, best, names)
         runners_up = [compare.candidate(graph) for graph in found.ranking(candidates + 1) if graph != best]
 
-    margins, errors = torch.full((2, d, d), torch.nan, dtype=torch.float64)
-    for (i, j), alternative in turned.items():
-        margins[i, j], errors[i, j] = compare(alternative)
+        margins, errors = torch.full((2, d, d), torch.nan, dtype=torch.float64)
+        for (i, j), alternative in turned.items():
+            margins[i, j], errors[i, j] = compare(alternative)
+        adjacency = to_adjacency(best)
     identified = margins > torch.clamp(standard_errors * errors, min=math.log(n) / (2 * n))
     return Discovery(
-        adjacency=to_adjacency(best),
+        adjacency=adjacency,
         score=score(best),
         log_likelihood=score.log_likelihood(best),
         penalty=penalty,

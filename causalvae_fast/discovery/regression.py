@@ -42,7 +42,7 @@ class Regressions:
     """
 
     def __init__(self, X: Tensor, features: int, seed: int) -> None:
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator("cpu").manual_seed(seed)
         d = X.shape[1]
         normal = torch.randn(DEGREES_OF_FREEDOM + d, features, generator=generator, dtype=X.dtype)
         chi = normal[:DEGREES_OF_FREEDOM].square().mean(0).sqrt()  # (K,)

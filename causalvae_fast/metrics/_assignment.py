@@ -20,7 +20,7 @@ def assign(cost: Tensor) -> list[int]:
     for start in range(rows):
         reached_from = [start] * columns  # the row from which a column is reached on the shortest path
         length = cost[start] - u[start] - v
-        done = torch.zeros(columns, dtype=torch.bool)
+        done = torch.zeros(columns, dtype=torch.bool, device=cost.device)
         while True:
             column = int(length.where(~done, torch.inf).argmin())
             row = of_column[column]

@@ -16,7 +16,8 @@ def check_adjacency(name: str, adjacency: Tensor) -> None:
     if adjacency.dim() != 2 or adjacency.shape[0] != adjacency.shape[1]:
         raise ValueError(f"{name} must have shape (d, d), got {tuple(adjacency.shape)}")
     if adjacency.dtype != torch.bool:
-        raise TypeError(f"{name} must be a boolean adjacency matrix, got {adjacency.dtype}")
+        remedy = "use x > 0.5" if adjacency.is_floating_point() else "use x.bool() if it holds 0 and 1"
+        raise TypeError(f"{name} must be a boolean adjacency matrix, got {adjacency.dtype}: {remedy}")
     loops = adjacency.diagonal().nonzero().flatten().tolist()
     if loops:
         raise ValueError(f"{name} has self-loops, at the nodes {loops}")

@@ -93,7 +93,7 @@ def _gadjid(function: str) -> ModuleType:
 
 
 def _check_acyclic(name: str, graph: Tensor) -> None:
-    left = torch.ones(len(graph), dtype=torch.bool)
+    left = torch.ones(len(graph), dtype=torch.bool, device="cpu")
     for _ in range(len(graph)):
         left &= (graph.cpu() & left.unsqueeze(1)).any(0)  # with a parent that is left
     if bool(left.any()):

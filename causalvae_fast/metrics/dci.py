@@ -1,5 +1,6 @@
 """Disentanglement, completeness and informativeness of latents."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,8 @@ class DCI(NamedTuple):
     Attributes:
         disentanglement: from 0 to 1, where each latent is of use for one factor only.
         completeness: from 0 to 1, where each factor needs one latent only.
-        informativeness: (m,) float64, held-out R2 of each factor, at most 1.
+        informativeness: (m,) float64, held-out R2 of each factor, at most 1; NaN for one that is
+            constant in the held-out half.
         importance: (k, m) float64, of each latent for each factor.
     """
 
@@ -55,7 +57,7 @@ def dci(latents: Tensor, factors: Tensor, l1: float = 0.01, seed: int = 0) -> DC
     samples = latents.shape[0]
     if samples < 4:
         raise ValueError(f"latents must have at least 4 samples, got {samples}")
-    shuffled = torch.randperm(samples, generator=torch.Generator().manual_seed(seed))
+    shuffled = torch.randperm(samples, generator=torch.Generator("cpu").manual_seed(seed), device="cpu")
     fit, held_out = shuffled[: samples // 2], shuffled[samples // 2 :]
     z, y = latents.detach().cpu().double(), factors.detach().cpu().double()
     check_latents_and_factors(latents[fit], factors[fit])
@@ -65,7 +67,10 @@ def dci(latents: Tensor, factors: Tensor, l1: float = 0.01, seed: int = 0) -> DC
     weights = lasso((z[fit] - z_mean) / z_scale, (y[fit] - y_mean) / y_scale, l1)  # (k, m)
     residual = (y[held_out] - y_mean) / y_scale - (z[held_out] - z_mean) / z_scale @ weights
     deviation = (y[held_out] - y[held_out].mean(0)) / y_scale
-    informativeness = 1 - residual.square().sum(0) / deviation.square().sum(0)
+    r2 = 1 - residual.square().sum(0) / deviation.square().sum(0)
+    # By comparison, not by the sum of squares: the mean of equal numbers may differ in the last bit.
+    constant = y[held_out].amax(0) == y[held_out].amin(0)
+    informativeness = torch.where(constant, torch.nan, r2)
     importance = weights.abs()
     return DCI(*disentanglement_completeness(importance), informativeness, importance)
 
@@ -105,7 +110,7 @@ def _concentration(importance: Tensor) -> float:
     total = importance.sum(1)  # of each row
     options = importance.shape[1]
     share = importance / total.clamp_min(torch.finfo(torch.float64).tiny).unsqueeze(1)
-    entropy = -torch.special.xlogy(share, share).sum(1) / torch.log(torch.tensor(max(options, 2)).double())
+    entropy = -torch.special.xlogy(share, share).sum(1) / math.log(max(options, 2))
     return float(((1 - entropy) * total).sum() / total.sum())
 
 

@@ -43,7 +43,7 @@ def linear_r2(latents: Tensor, targets: Tensor, seed: int = 0) -> Tensor:
     if samples < 2 * (k + 2):
         raise ValueError(f"latents must have at least {2 * (k + 2)} samples for k = {k}, got {samples}")
 
-    shuffled = torch.randperm(samples, generator=torch.Generator().manual_seed(seed))
+    shuffled = torch.randperm(samples, generator=torch.Generator("cpu").manual_seed(seed), device="cpu")
     fit, held_out = shuffled[: samples // 2], shuffled[samples // 2 :]
     x, y = latents.detach().cpu().double(), targets.detach().cpu().double()
     # The intercept is what is left when both sides are centred.

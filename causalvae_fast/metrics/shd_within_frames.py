@@ -69,10 +69,10 @@ def shd_within_frames(
         raise ValueError(f"latents must be at most {MAX_LATENTS}, since all permutations are tried, got {latents}")
 
     learned, truth = adjacency.cpu(), truth.cpu()
-    first_of_frame = latents * torch.arange(frames)[:, None]  # (T, 1)
+    first_of_frame = latents * torch.arange(frames, device="cpu")[:, None]  # (T, 1)
     best: AlignedSHD | None = None
     for permutation in permutations(range(latents)):
-        nodes = (first_of_frame + torch.tensor(permutation)).flatten()  # (d,)
+        nodes = (first_of_frame + torch.tensor(permutation, device="cpu")).flatten()  # (d,)
         distance = count_differences(learned[nodes[:, None], nodes], truth, reversed_cost)
         if best is None or distance < best.shd:
             best = AlignedSHD(distance, permutation)

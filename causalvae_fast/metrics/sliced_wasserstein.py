@@ -28,8 +28,8 @@ def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 256, seed: int =
         raise ValueError(f"b must have the shape of a, {tuple(a.shape)}, got {tuple(b.shape)}")
     if projections < 1:
         raise ValueError(f"projections must be at least 1, got {projections}")
-    generator = torch.Generator().manual_seed(seed)
-    u = torch.randn(a.shape[1], projections, generator=generator, dtype=torch.float64)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    u = torch.randn(a.shape[1], projections, generator=generator, dtype=torch.float64, device="cpu")
     u = u / u.norm(dim=0)
     sorted_a, sorted_b = ((x.detach().cpu().double() @ u).sort(0).values for x in (a, b))
     return float((sorted_a - sorted_b).square().mean().sqrt())

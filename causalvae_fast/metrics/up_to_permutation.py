@@ -69,7 +69,8 @@ def edge_scores_up_to_permutation(adjacency: Tensor, truth: Tensor) -> AlignedEd
     """
     check_graphs(adjacency, truth)
     _check_size(adjacency)
-    orders = torch.tensor(list(permutations(range(adjacency.shape[0]))), dtype=torch.long)  # (d!, d)
+    every = list(permutations(range(adjacency.shape[0])))
+    orders = torch.tensor(every, dtype=torch.long, device="cpu")  # (d!, d)
     relabelled = adjacency.cpu()[orders.unsqueeze(2), orders.unsqueeze(1)]  # (d!, d, d)
     both = (relabelled & truth.cpu()).flatten(1).sum(1)  # (d!,)
     best = int(both.argmax())

@@ -242,3 +242,18 @@ def test_arguments_out_of_range(arguments, message: str) -> None:  # type: ignor
 def test_too_many_variables_for_an_exhaustive_search() -> None:
     with pytest.raises(ValueError, match='search="exhaustive" takes at most 5 variables, got 6'):
         cvf.discover(normal(50, 6, seed=0), search="exhaustive")
+
+
+@pytest.mark.parametrize("search", ["exhaustive", "orders"])
+def test_another_default_device(search) -> None:  # type: ignore[no-untyped-def]
+    """The work is done on the CPU, wherever new tensors go otherwise; "meta" stands in for a GPU."""
+    X = fork_and_collider(100, seed=0)[:, :4]
+    expected = cvf.discover(X, search=search, features=20)
+    torch.set_default_device("meta")
+    try:
+        found = cvf.discover(X, search=search, features=20)
+    finally:
+        torch.set_default_device(None)
+    assert repr(found) == repr(expected)
+    torch.testing.assert_close(found.margins, expected.margins, rtol=0, atol=0, equal_nan=True)
+    assert found.candidates[0].adjacency.device.type == "cpu"

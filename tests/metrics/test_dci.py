@@ -96,3 +96,12 @@ def test_errors_name_the_argument() -> None:
         disentanglement_completeness(-torch.eye(2))
     with pytest.raises(ValueError, match=r"importance must have shape \(k, m\)"):
         disentanglement_completeness(torch.ones(2))
+
+
+def test_a_factor_that_is_constant_in_the_held_out_half_has_no_score() -> None:
+    """Of 0.1 too, whose mean over seven samples differs from it in the last bit."""
+    held_out = torch.randperm(14, generator=torch.Generator().manual_seed(0))[7:]
+    factors = normal(14, 2, seed=1)
+    factors[held_out, 0] = 0.1
+    informativeness = dci(normal(14, 2), factors).informativeness
+    assert informativeness.isnan().tolist() == [True, False]

@@ -99,3 +99,11 @@ def test_graphs_of_different_size() -> None:
 def test_cost_of_a_reversed_edge(reversed_cost: int) -> None:
     with pytest.raises(ValueError, match="reversed_cost must be 1 or 2"):
         shd(graph(3), graph(3), reversed_cost=reversed_cost)
+
+
+@pytest.mark.parametrize(
+    ("graph", "remedy"), [(torch.zeros(2, 2), "use x > 0.5"), (torch.zeros(2, 2).int(), r"use x\.bool\(\) if it")]
+)
+def test_probabilities_and_zeros_and_ones_get_the_remedy(graph: torch.Tensor, remedy: str) -> None:
+    with pytest.raises(TypeError, match=f"^truth must be a boolean adjacency matrix, got {graph.dtype}: {remedy}"):
+        shd(graph.bool(), graph)
