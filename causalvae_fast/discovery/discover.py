@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -15,7 +16,7 @@ from causalvae_fast.discovery.local_scores import LocalScores
 from causalvae_fast.discovery.orders import OrderSearch
 from causalvae_fast.discovery.result import Candidate, Discovery
 from causalvae_fast.discovery.search import Limits, PenalisedScore, Search
-from causalvae_fast.discovery.table import Names, as_table, standardise
+from causalvae_fast.discovery.table import Names, as_table, standardise, warn_of_two_values
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -75,10 +76,12 @@ def discover(
         may be too large.
 
     Raises:
-        TypeError: if X holds anything but real numbers.
+        TypeError: if X is a dictionary or text, or holds anything but real numbers; if a number of things, or the
+            seed, is no integer.
         ValueError: if X has another shape, too few samples, values that are not finite, a constant column, a
             column twice (up to its units), a name twice, or a column that is a function of others without noise;
             if another argument is out of its range. The message names the columns.
+        UserWarning: of columns that have only two values, which are no part of the model.
 
     >>> x = torch.randn(500, generator=torch.Generator().manual_seed(0))
     >>> y = x**2 + torch.randn(500, generator=torch.Generator().manual_seed(1))
@@ -88,29 +91,34 @@ def discover(
     """
     values, names = as_table(X)
     standardised = standardise(values, names)
+    warn_of_two_values(values, names)
     n, d = standardised.shape
     penalty = math.log(n) / (2 * n) if penalty is None else penalty
-    for name, value, least in (
-        ("penalty", penalty, 0),
-        ("max_parents", d - 1 if max_parents is None else max_parents, 0),
-        ("candidates", candidates, 0),
-        ("standard_errors", standard_errors, 0),
-        ("features", features, 1),
-        ("restarts", restarts, 0),
+    max_parents = d - 1 if max_parents is None else max_parents
+    for name, value, kind, least in (
+        ("penalty", penalty, Real, 0),
+        ("max_parents", max_parents, Integral, 0),
+        ("candidates", candidates, Integral, 0),
+        ("standard_errors", standard_errors, Real, 0),
+        ("features", features, Integral, 1),
+        ("restarts", restarts, Integral, 0),
+        ("seed", seed, Integral, -math.inf),
     ):
-        if not (math.isfinite(value) and value >= least):
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} must be {'an integer' if kind is Integral else 'a number'}, got {value!r}")
+        if least > -math.inf and not (math.isfinite(value) and value >= least):
             raise ValueError(f"{name} must be at least {least}, got {value}")
     if search not in ("auto", "exhaustive", "orders"):
         raise ValueError(f'search must be "auto", "exhaustive" or "orders", got {search!r}')
     if search == "exhaustive" and d > MAX_NODES:
         raise ValueError(f'search="exhaustive" takes at most {MAX_NODES} variables, got {d}; use "orders"')
     exhaustive = search == "exhaustive" or (search == "auto" and d <= MAX_NODES)
-    limits = Limits(d - 1 if max_parents is None else min(max_parents, d - 1), restarts, seed)
+    limits = Limits(int(min(max_parents, d - 1)), int(restarts), int(seed))
 
     regressions = len(fits_of(d, limits)) if exhaustive else None
     # Whatever torch.set_default_device says.
     with torch.device("cpu"), progress_bar(regressions, progress) as report:
-        score = PenalisedScore(LocalScores(standardised, features, seed, report, names), penalty)
+        score = PenalisedScore(LocalScores(standardised, int(features), int(seed), report, names), penalty)
         found: Search = ExhaustiveSearch(score, limits) if exhaustive else OrderSearch(score, limits)
         best, turned = _with_alternatives(found)
         compare = _Comparison(score, best, names)

@@ -35,7 +35,7 @@ class Candidate:
     def __repr__(self) -> str:
         names = self.names or range(len(self.adjacency))
         edges = ", ".join(f"{names[i]} -> {names[j]}" for i, j in self.adjacency.nonzero().tolist()) or "no edges"
-        return f"{edges}: {self.difference:.4g} ± {self.standard_error:.2g} below the best"
+        return f"<{edges} | {self.difference:.4g} ± {self.standard_error:.2g} below the best>"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -91,8 +91,8 @@ class Discovery:
         d = self.adjacency.shape[0]
         edges = self.adjacency.nonzero().tolist()
         lines = [
-            f"Discovery: {d} nodes, {len(edges)} edges, n = {self.samples}, score {self.score:.4f}, "
-            f"the best of {self.graphs} graphs ({self.search})"
+            f"Discovery: {_count(d, 'node')}, {_count(len(edges), 'edge')}, n = {self.samples}, "
+            f"score {self.score:.4f}, the best of {_count(self.graphs, 'graph')} ({self.search})"
         ]
         lines += [f"  {self._edge(i, j)}" for i, j in edges]
         if not self.identified:
@@ -106,3 +106,7 @@ class Discovery:
         if self.identified_edges[i, j]:
             return f"{a} -> {b}  turned round it scores {margin:.3g} ± {error:.2g} less"
         return f"{a} -- {b}  direction not identified: {b} -> {a} scores {margin:.2g} ± {error:.2g} less"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
 from numbers import Real
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,13 +28,23 @@ def as_table(X: Tensor | ArrayLike) -> tuple[Tensor, Names | None]:
     """X as float64 on the CPU, and the names of its columns if it is a data frame, of whatever package.
 
     Raises:
-        TypeError: if X holds anything but real numbers; the message names the columns.
+        TypeError: if X is a dictionary or text, or holds anything but real numbers; the message names the columns.
         ValueError: if two columns have the same name.
     """
     if isinstance(X, Tensor):
         if X.is_complex():
             raise TypeError(f"X must be real, got {X.dtype}")
         return X.detach().cpu().double(), None
+    if isinstance(X, Mapping):
+        raise TypeError(
+            f"X must be a table of shape (n, d), got {type(X).__name__}: pass pandas.DataFrame(X), which keeps "
+            "the names, or numpy.column_stack(list(X.values()))"
+        )
+    if isinstance(X, (str, bytes, PurePath)):
+        raise TypeError(
+            f"X must be a table of shape (n, d), got {type(X).__name__}: read the file first, "
+            "as by pandas.read_csv"
+        )
     array: NDArray[Any] = np.asarray(X)
     names = _names(X, array.shape)
     if array.dtype.kind == "c":
@@ -80,11 +92,13 @@ def standardise(X: Tensor, names: Names | None = None) -> Tensor:
             column twice, or one that is a linear function of others; the message names the columns.
     """
     if X.dim() != 2 or X.shape[1] == 0:
-        raise ValueError(f"X must have shape (n, d) with d >= 1, got {tuple(X.shape)}")
+        remedy = ": if it is one column, pass X[:, None]" if X.dim() == 1 else ""
+        raise ValueError(f"X must have shape (n, d) with d >= 1, got {tuple(X.shape)}{remedy}")
     n, d = X.shape
     columns: Sequence[Hashable] = names or range(d)
     if n < MIN_SAMPLES:
-        raise ValueError(f"X must have at least {MIN_SAMPLES} samples, got {n}")
+        remedy = f" of {d} columns: X is (n, d), samples in rows: transpose it?" if d > n else ""
+        raise ValueError(f"X must have at least {MIN_SAMPLES} samples, got {n}{remedy}")
     if not bool(torch.isfinite(X).all()):
         found = chosen(columns, (~torch.isfinite(X)).any(0))
         raise ValueError(f"X must be finite, got NaN or infinity in the columns {found}")
@@ -99,6 +113,18 @@ def standardise(X: Tensor, names: Names | None = None) -> Tensor:
     standardised = centred / centred.square().mean(0).sqrt()
     _check_independence(standardised, columns)
     return standardised
+
+
+def warn_of_two_values(X: Tensor, names: Names | None) -> None:
+    """Warn of the columns of X (n, d) that have two values only, as truth values do, by their names."""
+    two = X.eq(X.amin(0)) | X.eq(X.amax(0))
+    found = chosen(names or range(X.shape[1]), two.all(0))
+    if found:
+        warnings.warn(
+            f"X has columns of only two values, {found}: discrete variables are no part of the model, so that "
+            "edges at them mean little; leave them out",
+            stacklevel=3,
+        )
 
 
 def _check_independence(standardised: Tensor, columns: Sequence[Hashable]) -> None:

@@ -46,9 +46,8 @@ def leakage(latents: Tensor, factors: Tensor, carriers: tuple[int, ...]) -> Leak
         raise ValueError(f"carriers must be some of 0 to {k - 1}, got {carriers}")
     z = latents.detach().cpu().double()
     values, group, counts = factors.detach().cpu().unique(dim=0, return_inverse=True, return_counts=True)
-    mean = torch.zeros(len(values), k, dtype=torch.float64, device="cpu").index_add_(
-        0, group, z
-    ) / counts.unsqueeze(1)
+    total = torch.zeros(len(values), k, dtype=torch.float64, device="cpu").index_add_(0, group, z)
+    mean = total / counts.unsqueeze(1)
     weight = (counts.double() / counts.sum()).unsqueeze(1)
     response = ((mean - (weight * mean).sum(0)).square() * weight).sum(0).sqrt()
     others = [float(response[i]) for i in range(k) if i not in carriers]

@@ -1,6 +1,7 @@
 """`discover`: directions that can be told, directions that cannot, and what it refuses."""
 
 import math
+import re
 import sys
 
 import numpy as np
@@ -120,7 +121,7 @@ def test_runners_up() -> None:
         assert candidate.standard_error > 0
     assert cvf.discover(parabola(100, seed=0), candidates=0).candidates == ()
     assert len(cvf.discover(parabola(100, seed=0)).candidates) == 2
-    assert repr(result.candidates[0]).endswith("below the best")
+    assert repr(result.candidates[0]).endswith(" below the best>")
 
 
 def test_margins_stand_where_the_edges_are() -> None:
@@ -193,9 +194,14 @@ def with_column(column: Tensor | float) -> Tensor:
 @pytest.mark.parametrize(
     ("X", "message"),
     [
-        (torch.zeros(50), r"X must have shape \(n, d\) with d >= 1, got \(50,\)"),
+        (
+            torch.zeros(50),
+            r"X must have shape \(n, d\) with d >= 1, got \(50,\): if it is one column, pass X\[:, None\]",
+        ),
         (torch.zeros(50, 0), r"X must have shape \(n, d\) with d >= 1, got \(50, 0\)"),
-        (normal(29, 2, seed=0), "X must have at least 30 samples, got 29"),
+        (normal(29, 2, seed=0), "X must have at least 30 samples, got 29$"),
+        (normal(2, 50, seed=0), r"got 2 of 50 columns: X is \(n, d\), samples in rows: transpose it\?"),
+        (list(normal(2, 50, seed=0)), r"got 2 of 50 columns: X is \(n, d\), samples in rows: transpose it\?"),
         (with_column(torch.nan), r"X must be finite, got NaN or infinity in the columns \[1\]"),
         (with_column(torch.inf), r"X must be finite, got NaN or infinity in the columns \[1\]"),
         (with_column(0.1), r"X has constant columns, \[1\]"),
@@ -237,6 +243,56 @@ def test_complex_data() -> None:
 def test_arguments_out_of_range(arguments, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=message):
         cvf.discover(parabola(50, seed=0), **arguments)
+
+
+@pytest.mark.parametrize("name", ["max_parents", "candidates", "features", "restarts", "seed"])
+@pytest.mark.parametrize("value", [2.5, "2"])
+def test_numbers_of_things_are_integers(name: str, value: object) -> None:
+    with pytest.raises(TypeError, match=f"^{name} must be an integer, got {value!r}"):
+        cvf.discover(parabola(50, seed=0), **{name: value})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^penalty must be a number, got '1'"):
+        cvf.discover(parabola(50, seed=0), penalty="1")  # type: ignore[arg-type]
+
+
+def test_integers_of_numpy() -> None:
+    X = parabola(50, seed=0)
+    found = cvf.discover(X, features=np.int64(20), seed=np.int32(1))  # type: ignore[arg-type]
+    assert found.score == cvf.discover(X, features=20, seed=1).score
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        ({"x": [0.0] * 50}, r"got dict: pass pandas\.DataFrame\(X\), .* or numpy\.column_stack\(list\(X\.values"),
+        ("table.csv", r"got str: read the file first, as by pandas\.read_csv"),
+        (b"1,2", "got bytes: read the file first"),
+    ],
+)
+def test_what_is_no_table(X: object, message: str) -> None:
+    with pytest.raises(TypeError, match=r"^X must be a table of shape \(n, d\), " + message):
+        cvf.discover(X)  # type: ignore[arg-type]
+
+
+def test_columns_of_two_values_are_warned_of() -> None:
+    X = parabola(100, seed=0)
+    both = torch.cat((X, (X[:, :1] > 1).double(), 3 - 2 * (X[:, 1:] > 0.2).double()), 1)
+    with pytest.warns(
+        UserWarning, match=r"columns of only two values, \[2, 3\]: discrete .*; leave them out"
+    ) as seen:
+        cvf.discover(both, features=20)
+    assert seen[0].filename == __file__
+    with pytest.warns(UserWarning, match=r"two values, \[0\]"):
+        cvf.discover(normal(50, 1, seed=0) > 0)
+
+
+def test_how_it_is_printed() -> None:
+    single = cvf.discover(normal(100, 1, seed=0))
+    assert str(single).startswith("Discovery: 1 node, 0 edges, n = 100, score -")
+    assert str(single).endswith("the best of 1 graph (exhaustive)")
+    result = cvf.discover(parabola(300, seed=0))
+    assert str(result).startswith("Discovery: 2 nodes, 1 edge, n = 300, ")
+    graph = r"<(0 -> 1|no edges) \| [0-9.e-]+ ± [0-9.e-]+ below the best>"
+    assert re.fullmatch(rf"\({graph}, {graph}\)", str(result.candidates))
 
 
 def test_too_many_variables_for_an_exhaustive_search() -> None:

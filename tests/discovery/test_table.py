@@ -52,7 +52,7 @@ def test_names_are_kept(frame: type[Frame]) -> None:
     assert result.names == ("time", "distance", "colour")
     assert str(result).splitlines()[1].startswith("  distance -> time  turned round it scores ")
     assert all(candidate.names == result.names for candidate in result.candidates)
-    assert repr(result.candidates[0]).startswith("distance -> time, ")
+    assert repr(result.candidates[0]).startswith("<distance -> time, ")
     assert list(result.to_networkx().nodes) == ["time", "distance", "colour"]
     assert list(result.to_networkx().edges) == [("distance", "time")]
 
