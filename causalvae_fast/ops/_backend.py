@@ -44,23 +44,41 @@ class BackendStatus(NamedTuple):
     detail: str
 
 
+class Backends(dict[str, dict[str, BackendStatus]]):
+    """op -> backend -> status; printed, a line for each of them."""
+
+    def __repr__(self) -> str:
+        lines = []
+        for op, statuses in self.items():
+            lines.append(op)
+            for name, status in statuses.items():
+                available = "available" if status.available else "not available"
+                lines.append(f"  {name:<10}{available}: {status.detail}")
+        return "\n".join(lines)
+
+
 def register(op: str, backends: Iterable[str]) -> None:
     """Makes the op known, with the backends that serve it beside the reference, the preferred ones first."""
     _OPS[op] = ("reference", *backends)
 
 
-def backends() -> dict[str, dict[str, BackendStatus]]:
+def backends() -> Backends:
     """Which backend can serve which op on this machine, and why another cannot: op -> backend -> status.
+
+    A dictionary, which prints a line for each op and backend.
 
     Without a choice of the caller, tensors on the CPU are served by "cpu", those on a CUDA device by "triton" or
     "cuda", whichever an op has, all others by "reference".
     """
-    return {op: {name: _status(name) for name in names} for op, names in _OPS.items()}
+    return Backends({op: {name: _status(name) for name in names} for op, names in _OPS.items()})
 
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Within the context, and in this thread, ops use the backend `name`; `backend=` of a call goes before it.
+    """A context manager: within it, and in this thread, ops use the backend `name`; `backend=` goes before it.
+
+    >>> with use_backend("reference"):
+    ...     pass  # calls of ops, of a prior, of a whole model
 
     A function that torch.compile has compiled keeps the backend that was chosen when it was traced.
 

@@ -233,6 +233,12 @@ def test_backends() -> None:
     assert _native.cpu().isas()[-1] in status["cpu"].detail
 
 
+def test_backends_are_printed_in_lines() -> None:
+    lines = repr(cvf.backends()).splitlines()
+    assert lines[lines.index("sem_kl") + 1] == "  reference available: plain PyTorch, on any device"
+    assert len(lines) == sum(1 + len(statuses) for statuses in cvf.backends().values())
+
+
 @pytest.mark.usefixtures("not_built")
 def test_backends_say_why_one_is_not_available() -> None:
     status = cvf.backends()["sem_kl"]
