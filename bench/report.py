@@ -24,7 +24,13 @@ Group = tuple[str, str, int, str]  # op, dtype, number of threads and device: wh
 
 BEGIN, END = "<!-- bench/report.py: begin -->", "<!-- bench/report.py: end -->"
 README_TABLE = ("sem_kl", "float32", 1)  # op, dtype, threads
-README_MODE = "forward+backward"  # the other rows are in the report
+README_MODE = "forward+backward"  # the other rows, and contenders, are in the report
+README_OTHERS = {
+    "formula": "formula, eager",
+    "compiled_formula": "formula, torch.compile",
+    "scale_tril": "torch.distributions",
+    "jax": "JAX jit",
+}
 
 LABELS = {
     "ours": "ours",
@@ -108,14 +114,35 @@ def table(rows: list[Row]) -> Iterator[str]:
     yield "|---" * len(titles) + "|"
     for (_, shape, what, mode), contenders in found.items():
         ours = contenders.get(BASELINE)
-        cells = [" x ".join(map(str, shape)) + (f", {what}" if what else ""), mode]
-        shown = f"{ours['median_ms']:.3g} ± {float(format(ours['iqr_ms'], '.1g')):g}" if ours else "-"
-        cells += [shown, f"{_fraction(ours)} ({ours['limit']})" if ours and "limit" in ours else "-"]
+        cells = [_case(shape, what), mode, *_own_cells(ours)]
         cells += [_ratio_cell(name, contenders.get(name)) for name in others]
         peaks = [r["peak_mib"] for n, r in contenders.items() if n not in OURS and r["peak_mib"] is not None]
         known = ours is not None and ours["peak_mib"] is not None
         cells += [f"{ours['peak_mib']:.3g}" if ours and known else "-", f"{min(peaks):.3g}" if peaks else "-"]
         yield "| " + " | ".join(cells) + " |"
+
+
+def readme_table(rows: list[Row]) -> Iterator[str]:
+    """As `table`, of one mode and a few contenders, whose cells say how many times longer they took."""
+    titles = ["case", "ours, ms", "of the bound", *README_OTHERS.values()]
+    yield "| " + " | ".join(titles) + " |"
+    yield "|---" * len(titles) + "|"
+    for (_, shape, what, _), contenders in cases(rows).items():
+        ratios = [_ratio_cell(name, contenders.get(name)) for name in README_OTHERS]
+        cells = [_case(shape, what), *_own_cells(contenders.get(BASELINE))]
+        yield "| " + " | ".join(cells + [ratio if ratio == "-" else f"{ratio} x" for ratio in ratios]) + " |"
+
+
+def _case(shape: Iterable[int], what: str) -> str:
+    return " x ".join(map(str, shape)) + (f", {what}" if what else "")
+
+
+def _own_cells(ours: Row | None) -> list[str]:
+    """Time, and fraction of the bound."""
+    if ours is None:
+        return ["-", "-"]
+    shown = f"{ours['median_ms']:.3g} ± {float(format(ours['iqr_ms'], '.1g')):g}"
+    return [shown, f"{_fraction(ours)} ({ours['limit']})" if "limit" in ours else "-"]
 
 
 def _ratio_cell(name: str, row: Row | None) -> str:
@@ -217,6 +244,13 @@ EXPLAINED = (
     "[bench/README.md](README.md) says how it is computed."
 )
 
+README_EXPLAINED = (
+    "Medians in ms of value and gradients in all inputs, ± the interquartile range, and how many times longer "
+    'others took in the same rounds; "of the bound" is the time that the exact flops, or the bytes that must be '
+    "moved, would take at the measured peak of this machine, over the time taken: "
+    "[bench/README.md](bench/README.md) says how it is computed."
+)
+
 
 def report(rows: list[Row], plots: list[Path], folder: Path) -> str:
     lines = [
@@ -234,8 +268,9 @@ def report(rows: list[Row], plots: list[Path], folder: Path) -> str:
 
 
 def _images(group: Group, plots: list[Path], folder: Path) -> list[str]:
-    names = {plot_name(group, kind) for kind in ("time", "bound")}
-    relative = [os.path.relpath(path, folder) for path in plots if path.name in names]
+    named = {path.name: path for path in plots}
+    names = [plot_name(group, kind) for kind in ("time", "bound")]
+    relative = [os.path.relpath(named[name], folder) for name in names if name in named]
     return [f"![{Path(path).stem}]({path})" for path in relative]
 
 
@@ -247,13 +282,12 @@ def readme_block(rows: list[Row], plots: list[Path], folder: Path) -> str:
     if not wanted:
         raise ValueError(f"there are no rows of {README_TABLE}, which the README shows")
     key = max(wanted, key=lambda k: max(row["time"] for row in wanted[k]))
-    explained = EXPLAINED.replace("(README.md)", "(bench/README.md)")
     lines = [
-        f"`{key[0]}` on {described(wanted[key])}. {explained}",
+        f"`{key[0]}` on {described(wanted[key])}. {README_EXPLAINED}",
         "",
-        *table([row for row in wanted[key] if row["mode"] == README_MODE]),
+        *readme_table([row for row in wanted[key] if row["mode"] == README_MODE]),
         "",
-        "All of it, forward alone too, is in [bench/results/report.md](bench/results/report.md).",
+        "All of it, other contenders and memory too, is in [bench/results/report.md](bench/results/report.md).",
         "",
         *_images(key, plots, folder),
         "",
@@ -273,12 +307,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Tables and plots of what the benchmarks measured.")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder with the rows, and of the report")
     parser.add_argument("--readme", type=Path, help="a file whose part between the marks is written anew")
-    parser.add_argument("--no-plots", action="store_true")
+    parser.add_argument("--no-plots", action="store_true", help="draw none; show those that are there")
     options = parser.parse_args(arguments)
     rows = load(options.results)
     if not rows:
         parser.error(f"there are no rows in {options.results}: run the benchmarks first")
-    plots: list[Path] = []
+    plots = sorted((options.results / "plots").glob("*.png"))
     if not options.no_plots:
         from report_plots import draw  # matplotlib takes a second, and tables do not need it
 

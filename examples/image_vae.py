@@ -1,6 +1,7 @@
 """An ordinary image VAE, and the one line that gives it a causal prior.
 
     python examples/image_vae.py                      # the causal prior
+    python examples/image_vae.py --mechanism mlp      # the same with a non-linear SEM
     python examples/image_vae.py --prior isotropic    # what it replaces
 
 The images are bright discs on a dark ground whose vertical position follows their horizontal one, so that there is
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
-from causalvae_fast import GumbelEdges, LinearMechanism, SEMPrior
+from causalvae_fast import GumbelEdges, LinearMechanism, MLPMechanism, NormalizedMechanism, SEMPrior
 
 SIZE = 28  # pixels a side
 LATENTS = 4
@@ -50,12 +51,23 @@ def isotropic_kl(loc: Tensor, scale: Tensor) -> Tensor:
     return kl_divergence(Normal(loc, scale), Normal(0.0, 1.0)).sum(-1)
 
 
-def train(causal: bool, steps: int, batch: int = 128, seed: int = 0) -> tuple[SEMPrior, list[float]]:
+def make_prior(mechanism: str) -> SEMPrior:
+    """A SEM of LATENTS nodes whose edges are learned, "linear" or "mlp"."""
+    if mechanism == "linear":
+        return SEMPrior(LinearMechanism(LATENTS), GumbelEdges(LATENTS))
+    # Normalised outputs fix the scale of each latent, so that the size of its noise is left to learn.
+    networks = NormalizedMechanism(MLPMechanism(LATENTS))
+    return SEMPrior(networks, GumbelEdges(LATENTS), learn_log_sigma=True)
+
+
+def train(
+    causal: bool, steps: int, batch: int = 128, seed: int = 0, mechanism: str = "linear"
+) -> tuple[SEMPrior, list[float]]:
     """The prior, trained or not used, and the loss of each step in nats per image."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     vae = VAE()
-    prior = SEMPrior(LinearMechanism(LATENTS), GumbelEdges(LATENTS))
+    prior = make_prior(mechanism)
     optimizer = torch.optim.Adam([*vae.parameters(), *prior.parameters()], lr=2e-3)
     losses = []
     for _ in range(steps):
@@ -78,9 +90,10 @@ def train(causal: bool, steps: int, batch: int = 128, seed: int = 0) -> tuple[SE
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prior", choices=("causal", "isotropic"), default="causal")
+    parser.add_argument("--mechanism", choices=("linear", "mlp"), default="linear", help="of the causal prior")
     parser.add_argument("--steps", type=int, default=1000)
     arguments = parser.parse_args()
-    prior, losses = train(arguments.prior == "causal", arguments.steps)
+    prior, losses = train(arguments.prior == "causal", arguments.steps, mechanism=arguments.mechanism)
     print(
         f"loss of the first step {losses[0]:.1f}, mean of the last 50: {sum(losses[-50:]) / 50:.1f} nats per image"
     )

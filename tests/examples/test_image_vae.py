@@ -22,8 +22,9 @@ def example() -> ModuleType:
     return module
 
 
-def test_it_learns(example: ModuleType) -> None:
-    _, losses = example.train(causal=True, steps=150)
+@pytest.mark.parametrize("mechanism", ["linear", "mlp"])
+def test_it_learns(example: ModuleType, mechanism: str) -> None:
+    _, losses = example.train(causal=True, steps=150, mechanism=mechanism)
     assert sum(losses[-10:]) / 10 < 0.5 * losses[0]
 
 
@@ -34,6 +35,14 @@ def test_the_mechanism_gets_gradients(example: ModuleType) -> None:
     assert bool((prior.edges.logits[below] != 0).all())
 
 
+def test_the_networks_and_the_noise_get_gradients(example: ModuleType) -> None:
+    prior, _ = example.train(causal=True, steps=20, mechanism="mlp")
+    before = example.make_prior("mlp")
+    assert bool((prior.log_sigma != before.log_sigma).all())
+    assert bool((prior.edges.logits != before.edges.logits)[before.edges.allowed].all())
+    assert prior.mechanism.mechanism.w_out.grad.count_nonzero() > 0
+
+
 def test_the_first_step_is_that_of_the_isotropic_prior(example: ModuleType) -> None:
     """The prior starts as N(0, I), so the one line changes nothing before the first update."""
     _, causal = example.train(causal=True, steps=1)
@@ -41,8 +50,10 @@ def test_the_first_step_is_that_of_the_isotropic_prior(example: ModuleType) -> N
     assert causal == pytest.approx(isotropic, rel=1e-6)
 
 
-@pytest.mark.parametrize("prior", ["causal", "isotropic"])
-def test_the_script(prior: str) -> None:
-    command = [sys.executable, str(EXAMPLE), "--prior", prior, "--steps", "5"]
+@pytest.mark.parametrize(
+    "options", [("--prior", "causal"), ("--mechanism", "mlp"), ("--prior", "isotropic")], ids=" ".join
+)
+def test_the_script(options: tuple[str, str]) -> None:
+    command = [sys.executable, str(EXAMPLE), *options, "--steps", "5"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert "nats per image" in result.stdout
