@@ -15,6 +15,7 @@ from causalvae_fast.divergence import Centre, Closest, Divergence, Estimator, Pi
 from causalvae_fast.graph import GumbelEdges
 from causalvae_fast.graph.convert import to_adjacency, to_networkx
 from causalvae_fast.graph.interventions import Do, intervention
+from causalvae_fast.graph.masks import check_gates
 from causalvae_fast.mechanisms import Mechanism
 from causalvae_fast.ops._autocast import in_float32
 from causalvae_fast.posterior import Posterior, parameters_of
@@ -126,7 +127,8 @@ class SEMPrior(nn.Module):
         if edges.shape != self.mechanism.allowed.shape:
             expected = tuple(self.mechanism.allowed.shape)
             raise ValueError(f"edges must have shape {expected}, got {tuple(edges.shape)}")
-        return edges
+        check_gates(edges, self.mechanism.allowed, None if self.edges is None else self.edges.allowed)
+        return edges if edges.is_floating_point() else edges.to(self.log_sigma.dtype)
 
     def kl(
         self,
@@ -149,8 +151,12 @@ class SEMPrior(nn.Module):
                 the diagonal is ignored. Or packed, (B, d (d + 1) / 2), as by `ops.pack_tril`.
             z: samples (B, d) of the posteriors, as the decoder gets them, where the way needs one; it draws its
                 own if None.
-            edges: gates (d, d), (child, parent), as from `sample_edges`; drawn here if None.
-            reduction: "none", "mean" or "sum" over the batch.
+            edges: gates (d, d), (child, parent), in [0, 1], as from `sample_edges`; drawn here if None. A graph
+                that is known is `adjacency().mT`. Checked where that costs next to nothing: on the CPU, outside of
+                torch.compile, and without a gradient, as gates in training have.
+            reduction: "none", "mean" or "sum" over the batch. Inside of torch.utils.checkpoint use "none" and
+                reduce outside of it: for "mean" and "sum" the gradients are computed in the first forward pass,
+                and kept.
             validate_args: check that scales are positive, which reads them once more. Otherwise one that is not
                 gives NaN or inf for its sample.
 
@@ -159,8 +165,8 @@ class SEMPrior(nn.Module):
 
         Raises:
             TypeError: if q is another distribution or the dtypes differ.
-            ValueError: if a shape does not fit, if not exactly one of `scale` and `scale_tril` is given, or, with
-                `validate_args`, if a scale is not positive.
+            ValueError: if a shape or an edge does not fit, if not exactly one of `scale` and `scale_tril` is given,
+                or, with `validate_args`, if a scale is not positive.
         """
         if isinstance(loc, Distribution):
             if scale is not None or scale_tril is not None:
@@ -190,9 +196,13 @@ class SEMPrior(nn.Module):
 
     @in_float32
     def log_prob(self, z: Tensor, *, edges: Tensor | None = None) -> Tensor:
-        """log p(z) = sum_i log N(z_i; f_i(z), sigma_i^2), (B,), for z (B, d). Exact for any mechanism."""
+        """log p(z) = sum_i log N(z_i; f_i(z), sigma_i^2), (B,), for z (B, d). Exact for any mechanism.
+
+        The density of the noise that `abduct` gives: a `NormalizedMechanism` takes its running statistics, in
+        training too, and does not update them.
+        """
         self._check_latents("z", z)
-        return log_density(z - self.mechanism(z, self._gates(edges)), self.log_sigma)
+        return log_density(self.mechanism.abduct(z, self._gates(edges)), self.log_sigma)
 
     def distribution(self, *, edges: Tensor | None = None) -> SEMDistribution:
         """The prior as a torch.distributions.Distribution, with gates drawn once, unless `edges` has them.
@@ -245,8 +255,9 @@ class SEMPrior(nn.Module):
             ValueError: if z has another shape, a node of `do` is not in 0 .. d - 1, or a value has another
                 shape or is NaN.
         """
+        self._check_latents("z", z)
         gates = self._gates(edges)
-        noise = self.abduct(z, edges=gates)
+        noise = self.mechanism.abduct(z, gates)
         mask, values = intervention(do, noise, z.shape[:1])
         return self.mechanism.solve(noise, gates, mask, values)
 

@@ -65,7 +65,7 @@ def test_every_mechanism_and_way(name: str, way: str) -> None:
     mechanism = case(name).float().train()
     prior = SEMPrior(mechanism, GumbelEdges(len(mechanism.allowed)), learn_log_sigma=True, **WAYS[way])
     loc, scale = torch.randn(8, prior.d, requires_grad=True), torch.rand(8, prior.d) + 0.5
-    edges = torch.rand(mechanism.allowed.shape, requires_grad=True)
+    edges = torch.rand(mechanism.allowed.shape, requires_grad=True)  # with a gradient they are not checked
 
     def run(prior: SEMPrior, backend: str | None) -> tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor]]:
         def loss(loc: Tensor, scale: Tensor, edges: Tensor) -> Tensor:

@@ -83,5 +83,5 @@ def test_parents_in_any_container(parents) -> None:  # type: ignore[no-untyped-d
 @pytest.mark.parametrize("d", [2.0, "2", True, torch.zeros(2)])
 def test_d_that_is_no_integer(d) -> None:  # type: ignore[no-untyped-def]
     for make in (LinearMechanism, lambda d: QuadraticMechanism(d=d), lambda d: QuadraticMechanism({1: 0}, d)):
-        with pytest.raises(TypeError, match="d must be an integer, the number of nodes, got "):
+        with pytest.raises(TypeError, match="d must be an integer, got "):
             make(d)
