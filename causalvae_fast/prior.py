@@ -165,8 +165,8 @@ class SEMPrior(nn.Module):
 
         Raises:
             TypeError: if q is another distribution or the dtypes differ.
-            ValueError: if a shape or an edge does not fit, if not exactly one of `scale` and `scale_tril` is given,
-                or, with `validate_args`, if a scale is not positive.
+            ValueError: if a shape or an edge does not fit, if not exactly one of `scale` and `scale_tril` is
+                given, or, with `validate_args`, if a scale is not positive.
         """
         if isinstance(loc, Distribution):
             if scale is not None or scale_tril is not None:

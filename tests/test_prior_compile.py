@@ -81,6 +81,19 @@ def test_every_mechanism_and_way(name: str, way: str) -> None:
     torch.testing.assert_close(run(twin, "aot_eager"), run(prior, None))
 
 
+@pytest.mark.parametrize("name", ["mlp", "temporal mlp", "callable"])
+def test_where_a_default_device_is_set(name: str) -> None:
+    mechanism = case(name).float()
+    prior = SEMPrior(mechanism, GumbelEdges(len(mechanism.allowed)))
+    loc, scale, edges = torch.randn(4, prior.d), torch.rand(4, prior.d) + 0.5, prior.sample_edges()
+    torch.set_default_device("cpu")
+    try:
+        loss = lambda: prior.kl(loc, scale=scale, edges=edges) - prior.log_prob(loc, edges=edges)  # noqa: E731
+        torch.testing.assert_close(torch.compile(loss, fullgraph=True, backend="aot_eager")(), loss())
+    finally:
+        torch.set_default_device(None)
+
+
 @pytest.mark.parametrize("name", ["mlp", "temporal normalized", "callable"])
 def test_queries(name: str) -> None:
     prior = SEMPrior(case(name).float())

@@ -69,12 +69,14 @@ def check_allowed(allowed: Tensor | None, d: int) -> Tensor:
 
 
 def check_gates(edges: Tensor, allowed: Tensor, learned: Tensor | None = None) -> None:
-    """The gates (d, d), (child, parent), lie in [0, 1], and are 0 where neither mask (d, d) has an edge: `allowed`,
-    that of the mechanism, nor `learned`, that of learned gates, which may be open where the mechanism has no edge.
+    """The gates (d, d), (child, parent), lie in [0, 1], and are 0 where neither mask (d, d) has an edge.
 
-    That costs a look at their values. It is left out inside of torch.compile and the transforms of torch.func; for
-    gates with a gradient, as those that are drawn in training; and for floats on another device than the CPU, which
-    would have to wait for it.
+    `allowed` is the mask of the mechanism, `learned` that of learned gates, which may be open where the mechanism
+    has no edge.
+
+    That costs a look at their values. It is left out inside of torch.compile and the transforms of torch.func, for
+    gates with a gradient, as those that are drawn in training, and for floats on another device than the CPU,
+    which would have to wait for it.
 
     Raises:
         TypeError: if the gates are complex.

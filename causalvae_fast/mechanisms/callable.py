@@ -73,7 +73,7 @@ class CallableMechanism(Mechanism):
             return self.fn(z)
         gates = torch.where(self.allowed, edges, 0.0)
         gated = (gates * z.unsqueeze(1)).reshape(-1, self.d)  # row (n, i): the inputs of child i of sample n
-        return self.fn(gated).unflatten(0, (z.shape[0], self.d)).diagonal(dim1=-2, dim2=-1)
+        return torch.unflatten(self.fn(gated), 0, (z.shape[0], self.d)).diagonal(dim1=-2, dim2=-1)
 
     def linearize(self, z: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
         value, pullback, *_ = torch.func.vjp(lambda x: self(x, edges), z)

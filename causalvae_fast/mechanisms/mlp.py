@@ -70,7 +70,7 @@ class MLPMechanism(Mechanism):
     def _pre_activations(self, z: Tensor, edges: Tensor | None) -> tuple[Tensor, Tensor]:
         """p (N, d, h) and the weights U_ikj m_ij (d, h, d)."""
         weights = self.w_in * self.gates(edges).unsqueeze(1)
-        return (z @ weights.flatten(0, 1).mT).unflatten(-1, (self.d, self.hidden)) + self.b_in, weights
+        return torch.unflatten(z @ weights.flatten(0, 1).mT, -1, (self.d, self.hidden)) + self.b_in, weights
 
     def forward(self, z: Tensor, edges: Tensor | None = None) -> Tensor:
         value, _ = ACTIVATIONS[self.activation](self._pre_activations(z, edges)[0])

@@ -60,9 +60,10 @@ class TemporalMechanism(Mechanism):
         last = torch.arange(mechanism.d) >= mechanism.d - latents
         self.register_buffer("allowed", mechanism.allowed & last.unsqueeze(-1).to(mechanism.allowed.device))
 
+    # torch.unflatten, for torch.compile does not trace Tensor.unflatten where a default device is set.
     def windows(self, z: Tensor) -> Tensor:
         """All windows (N (T - p), (p + 1) latents) of z (N, T latents), sample by sample."""
-        frames, steps = z.unflatten(1, (self.frames, self.latents)), self.frames - self.lag
+        frames, steps = torch.unflatten(z, 1, (self.frames, self.latents)), self.frames - self.lag
         shifted = [frames[:, k : k + steps] for k in range(self.lag + 1)]  # (N, T - p, latents) each
         return torch.stack(shifted, dim=2).reshape(z.shape[0] * steps, self.mechanism.d)
 
@@ -71,7 +72,7 @@ class TemporalMechanism(Mechanism):
 
     def linearize(self, z: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
         value, jac = self.mechanism.linearize(self.windows(z), edges)
-        blocks = jac.unflatten(0, (z.shape[0], self.frames - self.lag))
+        blocks = torch.unflatten(jac, 0, (z.shape[0], self.frames - self.lag))
         return self._all_frames(value, z.shape[0]), self._unroll(blocks)
 
     def expand(self, pivot: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -83,7 +84,7 @@ class TemporalMechanism(Mechanism):
             offset = self._all_frames(offset, pivot.shape[0])
         if jac.dim() == 2:
             return self._unroll(jac.expand(steps, -1, -1)), offset
-        return self._unroll(jac.unflatten(0, (pivot.shape[0], steps))), offset
+        return self._unroll(torch.unflatten(jac, 0, (pivot.shape[0], steps))), offset
 
     def local_kl(
         self,
@@ -182,7 +183,7 @@ class TemporalMechanism(Mechanism):
         before = last[:, :-k].float()
         # What a time step is reached from: its parents, those of what is between them, and its own nodes.
         sources = torch.cat([before + within @ before, within], dim=1)  # (k, w)
-        replaced = nodes.unflatten(0, (self.frames, k))
+        replaced = torch.unflatten(nodes, 0, (self.frames, k))
         reached = list(torch.zeros_like(replaced[: self.lag]))
         active = list(replaced[: self.lag])  # replaced or reached
         for now in replaced[self.lag :]:
@@ -205,7 +206,8 @@ class TemporalMechanism(Mechanism):
         columns = begin + torch.arange(w, device=blocks.device)
         index = (rows * self.d + columns).flatten()
         flat = blocks.new_zeros(*blocks.shape[:-3], self.d * self.d)
-        return flat.index_copy(-1, index, blocks[..., -k:, :].flatten(-3)).unflatten(-1, (self.d, self.d))
+        filled = flat.index_copy(-1, index, blocks[..., -k:, :].flatten(-3))
+        return torch.unflatten(filled, -1, (self.d, self.d))
 
     def extra_repr(self) -> str:
         return f"frames={self.frames}, latents={self.latents}, lag={self.lag}"
