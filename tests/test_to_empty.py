@@ -46,3 +46,9 @@ def test_a_state_holds_all_values(name: str) -> None:
 
     for found, expected in zip(results(emptied), results(original), strict=True):
         assert torch.equal(found, expected)
+
+
+def test_a_prior_made_on_the_meta_device() -> None:
+    with torch.device("meta"):
+        prior = SEMPrior(LinearMechanism(3), log_sigma=-1.0)
+    assert prior.log_sigma.is_meta

@@ -24,6 +24,7 @@ class LinearMechanism(Mechanism):
             isotropic one.
 
     Raises:
+        TypeError: if d is no integer, or `allowed` no tensor.
         ValueError: if `allowed` has another shape or an edge on or above the diagonal.
 
     >>> mechanism = LinearMechanism(2)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from causalvae_fast.graph.interventions import descendants
 from causalvae_fast.mechanisms.base import Mechanism, Normalization
-from causalvae_fast.ops._checks import check_positive, check_reduction, check_shape, check_tensors
+from causalvae_fast.ops._checks import check_integer, check_positive, check_reduction, check_shape, check_tensors
 from causalvae_fast.ops._fused import reduce
 
 
@@ -31,7 +31,7 @@ class TemporalMechanism(Mechanism):
         latents: nodes of each time step.
 
     Raises:
-        TypeError: if `mechanism` is none.
+        TypeError: if `mechanism` is none, or `frames` or `latents` is no integer.
         ValueError: if its d is no multiple of `latents`, or too small, or `frames` is.
 
     A linear motion, z_t = 2 z_{t-1} - z_{t-2}:
@@ -47,7 +47,9 @@ class TemporalMechanism(Mechanism):
         super().__init__()
         if not isinstance(mechanism, Mechanism):
             raise TypeError(f"mechanism must be a Mechanism, got {type(mechanism).__name__}")
-        if latents < 1 or mechanism.d % latents or mechanism.d < 2 * latents:
+        check_integer("frames", frames, 1)
+        check_integer("latents", latents, 1)
+        if mechanism.d % latents or mechanism.d < 2 * latents:
             raise ValueError(
                 f"mechanism must have (lag + 1) * latents nodes with lag >= 1, got {mechanism.d} nodes and "
                 f"{latents} latents"

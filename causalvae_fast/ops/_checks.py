@@ -94,6 +94,19 @@ def check_shape(name: str, tensor: Tensor, *shapes: tuple[int, ...]) -> None:
     raise ValueError(f"{name} must have shape {expected}, got {tuple(tensor.shape)}")
 
 
+def check_not_broadcast(name: str, value: object, loc: Tensor) -> None:
+    """The value is no number and no tensor (d,) or (), which `torch.distributions` would expand to `loc` (B, d).
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.dim() < 2):
+        tensor, got = (name, tuple(value.shape)) if isinstance(value, Tensor) else (f"torch.tensor({name})", value)
+        raise ValueError(
+            f"{name} must have the shape of loc, {tuple(loc.shape)}, got {got}: use {tensor}.expand_as(loc)"
+        )
+
+
 def check_matrix(name: str, tensor: Tensor) -> tuple[int, int]:
     """The tensor has shape (B, d) with d >= 1; returns B and d.
 
@@ -194,7 +207,8 @@ def check_integer(name: str, value: object, least: int | None = None) -> int:
     try:
         if isinstance(value, bool | Tensor):
             raise TypeError
-        found = operator.index(value)  # type: ignore[arg-type]
+        # Not of an int: that would make a size fixed for torch.compile.
+        found = value if isinstance(value, int) else operator.index(value)  # type: ignore[call-overload]
     except TypeError:
         shown = type(value).__name__ if isinstance(value, Tensor) else repr(value)
         raise TypeError(f"{name} must be an integer, got {shown}") from None
