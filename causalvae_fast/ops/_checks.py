@@ -208,7 +208,7 @@ def check_integer(name: str, value: object, least: int | None = None) -> int:
         if isinstance(value, bool | Tensor):
             raise TypeError
         # Not of an int: that would make a size fixed for torch.compile.
-        found = value if isinstance(value, int) else operator.index(value)  # type: ignore[call-overload]
+        found = value if isinstance(value, int) else operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         shown = type(value).__name__ if isinstance(value, Tensor) else repr(value)
         raise TypeError(f"{name} must be an integer, got {shown}") from None
