@@ -15,6 +15,8 @@ from torch.distributions import (
     register_kl,
 )
 
+from causalvae_fast.ops._checks import may_read
+
 if TYPE_CHECKING:
     from causalvae_fast.prior import SEMPrior
 
@@ -50,3 +52,27 @@ class SEMDistribution(Distribution):
 @register_kl(MultivariateNormal, SEMDistribution)
 def _kl(q: Distribution, p: SEMDistribution) -> Tensor:
     return p.prior.kl(q, edges=p.edges)
+
+
+def initial_log_sigma(given: object, d: int) -> Tensor:
+    """log_sigma (d,), a copy of what `SEMPrior` is given, a number or a tensor.
+
+    Raises:
+        TypeError: if it is neither.
+        ValueError: if it has another shape or a gradient, or is not finite.
+    """
+    if not isinstance(given, Tensor) or not given.is_floating_point():
+        try:
+            given = torch.as_tensor(given, dtype=torch.get_default_dtype())
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"log_sigma must be a number or a tensor ({d},), got {given!r}") from error
+    if given.shape not in ((), (d,)):
+        raise ValueError(f"log_sigma must be a number or have shape ({d},), got {tuple(given.shape)}")
+    if given.requires_grad:
+        raise ValueError(
+            "log_sigma is copied, so that its gradient would be lost: pass log_sigma.detach() and "
+            "learn_log_sigma=True, and learn prior.log_sigma"
+        )
+    if may_read(given) and not bool(given.isfinite().all()):
+        raise ValueError(f"log_sigma must be finite, got {given.tolist()}")
+    return given.expand(d).clone()

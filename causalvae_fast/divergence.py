@@ -11,7 +11,7 @@ from torch import Tensor
 
 from causalvae_fast import ops
 from causalvae_fast.mechanisms import Mechanism
-from causalvae_fast.ops._checks import check_choice, check_reduction
+from causalvae_fast.ops._checks import check_choice, check_integer, check_reduction
 from causalvae_fast.ops._fused import reduce
 from causalvae_fast.posterior import Posterior
 
@@ -26,6 +26,7 @@ class Divergence:
     """The choices; `SEMPrior` says what they mean.
 
     Raises:
+        TypeError: if `pivots` is no integer.
         ValueError: if one of them is another than it takes.
     """
 
@@ -39,8 +40,7 @@ class Divergence:
         choices = {"pivot": Pivot, "estimator": Estimator, "closest": Closest, "centre": Centre}
         for name, literal in choices.items():
             check_choice(name, getattr(self, name), get_args(literal))
-        if self.pivots < 1:
-            raise ValueError(f"pivots must be at least 1, got {self.pivots}")
+        check_integer("pivots", self.pivots, 1)
 
     @property
     def takes_sample(self) -> bool:

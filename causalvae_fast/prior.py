@@ -10,13 +10,15 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, MultivariateNormal
 
 from causalvae_fast import ops
-from causalvae_fast.distribution import SEMDistribution
+from causalvae_fast.distribution import SEMDistribution, initial_log_sigma
 from causalvae_fast.divergence import Centre, Closest, Divergence, Estimator, Pivot, draw_noise, log_density
 from causalvae_fast.graph import GumbelEdges
 from causalvae_fast.graph.convert import to_adjacency, to_networkx
 from causalvae_fast.graph.interventions import Do, intervention
+from causalvae_fast.graph.masks import check_gates
 from causalvae_fast.mechanisms import Mechanism
 from causalvae_fast.ops._autocast import in_float32
+from causalvae_fast.ops._checks import check_integer, check_not_broadcast
 from causalvae_fast.posterior import Posterior, parameters_of
 
 if TYPE_CHECKING:
@@ -57,8 +59,9 @@ class SEMPrior(nn.Module):
         learn_log_sigma: make it a parameter; otherwise it is a fixed buffer.
 
     Raises:
-        TypeError: if `mechanism` is none.
-        ValueError: if `edges` or `log_sigma` does not fit the mechanism's d, or a choice is another than it takes.
+        TypeError: if `mechanism`, `edges` or `log_sigma` is of another type.
+        ValueError: if `edges` or `log_sigma` does not fit the mechanism's d, if `log_sigma` is not finite or has a
+            gradient, or a choice is another than it takes.
 
     The one-line replacement in a VAE with posterior N(loc, diag(scale^2)):
 
@@ -90,14 +93,15 @@ class SEMPrior(nn.Module):
                 f"mechanism must be a Mechanism, as LinearMechanism(d), got {type(mechanism).__name__}"
             )
         d, nodes = mechanism.d, mechanism.allowed.shape[0]
+        if edges is not None and not isinstance(edges, GumbelEdges):
+            raise TypeError(
+                f"edges must be GumbelEdges, as GumbelEdges({nodes}), got {type(edges).__name__}: a known "
+                "graph is `allowed` of the mechanism"
+            )
         if edges is not None and edges.d != nodes:
             of_a_window = "" if nodes == d else " in its window"
             raise ValueError(f"edges has {edges.d} nodes, but mechanism has {nodes}{of_a_window}")
-        if not isinstance(log_sigma, Tensor) or not log_sigma.is_floating_point():
-            log_sigma = torch.as_tensor(log_sigma, dtype=torch.get_default_dtype())
-        if log_sigma.shape not in ((), (d,)):
-            raise ValueError(f"log_sigma must be a number or have shape ({d},), got {tuple(log_sigma.shape)}")
-        log_sigma = log_sigma.detach().expand(d).clone()
+        log_sigma = initial_log_sigma(log_sigma, d)
         self.divergence = Divergence(pivot, estimator, pivots, closest, centre)
         self.mechanism = mechanism
         self.edges = edges
@@ -105,6 +109,14 @@ class SEMPrior(nn.Module):
             self.log_sigma = nn.Parameter(log_sigma)
         else:
             self.register_buffer("log_sigma", log_sigma)
+
+    def forward(self, *args: object, **kwargs: object) -> Tensor:
+        """What a prior does has names.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("a prior is not called: use prior.kl(...), prior.log_prob(z) or prior.rsample((n,))")
 
     @property
     def d(self) -> int:
@@ -126,7 +138,8 @@ class SEMPrior(nn.Module):
         if edges.shape != self.mechanism.allowed.shape:
             expected = tuple(self.mechanism.allowed.shape)
             raise ValueError(f"edges must have shape {expected}, got {tuple(edges.shape)}")
-        return edges
+        check_gates(edges, self.mechanism.allowed, None if self.edges is None else self.edges.allowed)
+        return edges if edges.is_floating_point() else edges.to(self.log_sigma.dtype)
 
     def kl(
         self,
@@ -149,8 +162,12 @@ class SEMPrior(nn.Module):
                 the diagonal is ignored. Or packed, (B, d (d + 1) / 2), as by `ops.pack_tril`.
             z: samples (B, d) of the posteriors, as the decoder gets them, where the way needs one; it draws its
                 own if None.
-            edges: gates (d, d), (child, parent), as from `sample_edges`; drawn here if None.
-            reduction: "none", "mean" or "sum" over the batch.
+            edges: gates (d, d), (child, parent), in [0, 1], as from `sample_edges`; drawn here if None. A graph
+                that is known is `adjacency().mT`. Checked where that costs next to nothing: on the CPU, outside of
+                torch.compile, and without a gradient, as gates in training have.
+            reduction: "none", "mean" or "sum" over the batch. Inside of torch.utils.checkpoint use "none" and
+                reduce outside of it: for "mean" and "sum" the gradients are computed in the first forward pass,
+                and kept.
             validate_args: check that scales are positive, which reads them once more. Otherwise one that is not
                 gives NaN or inf for its sample.
 
@@ -159,8 +176,8 @@ class SEMPrior(nn.Module):
 
         Raises:
             TypeError: if q is another distribution or the dtypes differ.
-            ValueError: if a shape does not fit, if not exactly one of `scale` and `scale_tril` is given, or, with
-                `validate_args`, if a scale is not positive.
+            ValueError: if a shape or an edge does not fit, if not exactly one of `scale` and `scale_tril` is
+                given, or, with `validate_args`, if a scale is not positive.
         """
         if isinstance(loc, Distribution):
             if scale is not None or scale_tril is not None:
@@ -184,15 +201,20 @@ class SEMPrior(nn.Module):
             self._check_latents("z", z)
             if z.shape != loc.shape:
                 raise ValueError(f"z must have the shape of loc, {tuple(loc.shape)}, got {tuple(z.shape)}")
+        check_not_broadcast("scale", scale, loc)
         posterior = Posterior(loc, scale, scale_tril)
         gates = self._gates(edges)
         return self.divergence(self.mechanism, gates, self.log_sigma, posterior, z, reduction, validate_args)
 
     @in_float32
     def log_prob(self, z: Tensor, *, edges: Tensor | None = None) -> Tensor:
-        """log p(z) = sum_i log N(z_i; f_i(z), sigma_i^2), (B,), for z (B, d). Exact for any mechanism."""
+        """log p(z) = sum_i log N(z_i; f_i(z), sigma_i^2), (B,), for z (B, d). Exact for any mechanism.
+
+        The density of the noise that `abduct` gives: a `NormalizedMechanism` takes its running statistics, in
+        training too, and does not update them.
+        """
         self._check_latents("z", z)
-        return log_density(z - self.mechanism(z, self._gates(edges)), self.log_sigma)
+        return log_density(self.mechanism.abduct(z, self._gates(edges)), self.log_sigma)
 
     def distribution(self, *, edges: Tensor | None = None) -> SEMDistribution:
         """The prior as a torch.distributions.Distribution, with gates drawn once, unless `edges` has them.
@@ -218,11 +240,14 @@ class SEMPrior(nn.Module):
             edges: gates (d, d), (child, parent), as from `sample_edges`; drawn here if None.
 
         Raises:
-            TypeError: if `sample_shape` is a number.
-            ValueError: if a node of `do` is not in 0 .. d - 1, or a value has another shape or is NaN.
+            TypeError: if `sample_shape` is a number, or has something else than integers.
+            ValueError: if a size is negative, a node of `do` is not in 0 .. d - 1, or a value has another shape or
+                is not finite.
         """
-        if isinstance(sample_shape, int):
-            raise TypeError(f"sample_shape must be a tuple of sizes, as ({sample_shape},), got {sample_shape}")
+        if not isinstance(sample_shape, Sequence):
+            raise TypeError(f"sample_shape must be a tuple of sizes, as (3,), got {sample_shape!r}")
+        for size in sample_shape:
+            check_integer("a size of sample_shape", size, 0)
         shape = torch.Size(sample_shape)
         noise = draw_noise(shape.numel(), self.log_sigma)
         mask, values = intervention(do, noise, shape)
@@ -239,14 +264,16 @@ class SEMPrior(nn.Module):
     def counterfactual(self, z: Tensor, do: Do, *, edges: Tensor | None = None) -> Tensor:
         """What z (B, d) would have been under the interventions `do`, (B, d): abduct, intervene, predict.
 
-        The noise is that of z. A value of `do` is a number or has shape (B,).
+        The noise is that of z. A value of `do` is a number or has shape (B,). Nodes that the interventions do not
+        reach come out as they are in z up to rounding; `intervene` keeps them bit by bit.
 
         Raises:
             ValueError: if z has another shape, a node of `do` is not in 0 .. d - 1, or a value has another
-                shape or is NaN.
+                shape or is not finite.
         """
+        self._check_latents("z", z)
         gates = self._gates(edges)
-        noise = self.abduct(z, edges=gates)
+        noise = self.mechanism.abduct(z, gates)
         mask, values = intervention(do, noise, z.shape[:1])
         return self.mechanism.solve(noise, gates, mask, values)
 
@@ -256,7 +283,8 @@ class SEMPrior(nn.Module):
 
         Descendants of the replaced nodes are drawn anew, with noise of their own; all other nodes stay as in z,
         bit by bit. See `counterfactual` for the noise of z. A value of `do` is a number or has shape (B,). Which
-        nodes are reached is read from the gates, where torch.compile breaks its graph.
+        nodes are reached is read from the gates, where torch.compile breaks its graph. In training, relaxed gates
+        are never 0, so that every allowed edge counts: call eval() first.
 
         Raises:
             ValueError: as in `counterfactual`.
@@ -288,7 +316,10 @@ class SEMPrior(nn.Module):
         """
         latents = getattr(self.mechanism, "latents", None) if latents is None else latents
         if latents is None:
-            raise TypeError("extrapolate needs latents, the number of nodes of a time step")
+            raise TypeError(
+                "extrapolate needs latents, the number of nodes of a time step: give it, or make the prior with "
+                "TemporalMechanism"
+            )
         return self.mechanism.extrapolate(z, steps, latents, self._gates(edges))
 
     @in_float32
@@ -324,18 +355,24 @@ class SEMPrior(nn.Module):
     def adjacency(self, threshold: float = 0.5) -> Tensor:
         """Boolean adjacency matrix (d, d) as in networkx: [i, j] is true if the edge i -> j has a probability
         above `threshold`.
+
+        Raises:
+            ValueError: if `threshold` is outside of [0, 1).
         """
+        if not 0 <= threshold < 1:
+            raise ValueError(f"threshold must be at least 0 and below 1, got {threshold}")
         return to_adjacency(self.edge_probabilities() > threshold)
 
     def to_networkx(self, threshold: float = 0.5, names: Sequence[str] | None = None) -> networkx.DiGraph:
         """The graph of `adjacency`, with the `probability` of each edge and its `coefficient` if it is linear.
 
         Args:
-            threshold: on the probability of an edge.
+            threshold: on the probability of an edge, in [0, 1).
             names: of the nodes; their numbers by default.
 
         Raises:
             ImportError: if networkx is not installed.
+            ValueError: if `threshold` is outside of its range, or `names` does not name each node once.
         """
         attributes = {"probability": self.edge_probabilities()}
         coefficients = getattr(self.mechanism, "coefficients", None)
@@ -350,7 +387,8 @@ class SEMPrior(nn.Module):
         if not isinstance(value, Tensor):
             raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
         if value.dim() != 2 or value.shape[1] != self.d:
-            raise ValueError(f"{name} must have shape (B, {self.d}), got {tuple(value.shape)}")
+            remedy = ": flatten the leading dimensions" if value.dim() > 2 and value.shape[-1] == self.d else ""
+            raise ValueError(f"{name} must have shape (B, {self.d}), got {tuple(value.shape)}{remedy}")
         if value.dtype != self.log_sigma.dtype:
             raise TypeError(
                 f"{name} has dtype {value.dtype}, but the prior {self.log_sigma.dtype}: convert {name} to that"

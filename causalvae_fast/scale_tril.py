@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from causalvae_fast.ops._checks import check_integer
 from causalvae_fast.ops._packed import packed_size, unpack
 
 
@@ -24,6 +25,7 @@ class ScaleTril(nn.Module):
         log_range: least and greatest logarithm of what stands on the diagonal.
 
     Raises:
+        TypeError: if d is no integer.
         ValueError: if d is below 1, or `log_range` is not increasing.
 
     >>> import torch, causalvae_fast as cvf
@@ -32,19 +34,13 @@ class ScaleTril(nn.Module):
     >>> kl = cvf.SEMPrior(cvf.LinearMechanism(2)).kl(loc, scale_tril=cvf.ScaleTril(2)(outputs))  # (8,)
     """
 
-    on_diagonal: Tensor  # (d (d + 1) / 2,), bool
-
     def __init__(self, d: int, *, packed: bool = False, log_range: tuple[float, float] = (-8.0, 3.0)) -> None:
         super().__init__()
-        if d < 1:
-            raise ValueError(f"d must be at least 1, got {d}")
+        check_integer("d", d, 1)
         low, high = log_range
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(f"log_range must be two increasing numbers, got {log_range}")
         self.d, self.packed, self.log_range = d, packed, (low, high)
-        on_diagonal = torch.zeros(packed_size(d), dtype=torch.bool)
-        on_diagonal[[packed_size(i + 1) - 1 for i in range(d)]] = True
-        self.register_buffer("on_diagonal", on_diagonal, persistent=False)
 
     def forward(self, outputs: Tensor) -> Tensor:
         """The factors of outputs (B, d (d + 1) / 2), rows of i + 1 numbers one behind the other.
@@ -60,7 +56,11 @@ class ScaleTril(nn.Module):
             raise ValueError(
                 f"outputs must have shape (B, {size}), d (d + 1) / 2 for d = {self.d}, got {tuple(outputs.shape)}"
             )
-        factor = torch.where(self.on_diagonal, outputs.clamp(*self.log_range).exp(), outputs)
+        # Made here: a buffer that is not saved has no values after to_empty() and load_state_dict().
+        rows = torch.arange(self.d, device=outputs.device)
+        on_diagonal = torch.zeros(size, dtype=torch.bool, device=outputs.device)
+        on_diagonal = on_diagonal.index_fill(0, rows * (rows + 3) // 2, True)
+        factor = torch.where(on_diagonal, outputs.clamp(*self.log_range).exp(), outputs)
         return factor if self.packed else unpack(factor, self.d)
 
     def extra_repr(self) -> str:

@@ -97,12 +97,7 @@ CASES: dict[str, Callable[[], Mechanism]] = {
     "temporal mlp": lambda: _temporal(mlp, True),
     "temporal linear": lambda: _temporal(linear, False),
     "temporal normalized": lambda: _temporal(normalized, True),
-    "normalized temporal": lambda: _of_each_node(_temporal(mlp, True)),
 }
-
-
-def _of_each_node(mechanism: Mechanism) -> Mechanism:
-    return normalized(mechanism.d, of=lambda d, allowed: mechanism)
 
 
 def case(name: str) -> Mechanism:

@@ -65,7 +65,7 @@ def test_every_mechanism_and_way(name: str, way: str) -> None:
     mechanism = case(name).float().train()
     prior = SEMPrior(mechanism, GumbelEdges(len(mechanism.allowed)), learn_log_sigma=True, **WAYS[way])
     loc, scale = torch.randn(8, prior.d, requires_grad=True), torch.rand(8, prior.d) + 0.5
-    edges = torch.rand(mechanism.allowed.shape, requires_grad=True)
+    edges = torch.rand(mechanism.allowed.shape, requires_grad=True)  # with a gradient they are not checked
 
     def run(prior: SEMPrior, backend: str | None) -> tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor]]:
         def loss(loc: Tensor, scale: Tensor, edges: Tensor) -> Tensor:
@@ -79,6 +79,19 @@ def test_every_mechanism_and_way(name: str, way: str) -> None:
 
     twin = copy.deepcopy(prior)
     torch.testing.assert_close(run(twin, "aot_eager"), run(prior, None))
+
+
+@pytest.mark.parametrize("name", ["mlp", "temporal mlp", "callable"])
+def test_where_a_default_device_is_set(name: str) -> None:
+    mechanism = case(name).float()
+    prior = SEMPrior(mechanism, GumbelEdges(len(mechanism.allowed)))
+    loc, scale, edges = torch.randn(4, prior.d), torch.rand(4, prior.d) + 0.5, prior.sample_edges()
+    torch.set_default_device("cpu")
+    try:
+        loss = lambda: prior.kl(loc, scale=scale, edges=edges) - prior.log_prob(loc, edges=edges)  # noqa: E731
+        torch.testing.assert_close(torch.compile(loss, fullgraph=True, backend="aot_eager")(), loss())
+    finally:
+        torch.set_default_device(None)
 
 
 @pytest.mark.parametrize("name", ["mlp", "temporal normalized", "callable"])

@@ -1,10 +1,12 @@
 """What SEMPrior says to bad input."""
 
+import math
 import sys
 from collections.abc import Callable
 
 import pytest
 import torch
+from torch import nn
 from torch.distributions import Independent, Laplace, Normal
 
 from causalvae_fast import GumbelEdges, LinearMechanism, SEMPrior
@@ -49,6 +51,49 @@ Z = torch.zeros(2, 3)
         (lambda p: p.counterfactual(BAD, {0: 1.0}), ValueError, r"z must have shape \(B, 3\)"),
         (lambda p: p.local_gaussian(BAD), ValueError, r"pivot must have shape \(B, 3\)"),
         (lambda p: p.rsample(3), TypeError, r"sample_shape must be a tuple of sizes, as \(3,\), got 3"),
+        (lambda p: p.rsample(3.5), TypeError, r"sample_shape must be a tuple of sizes, as \(3,\), got 3\.5"),
+        (lambda p: p.rsample((3.5,)), TypeError, "a size of sample_shape must be an integer, got 3.5"),
+        (lambda p: p.rsample((2, -1)), ValueError, "a size of sample_shape must be at least 0, got -1"),
+        (
+            lambda p: SEMPrior(LinearMechanism(3), torch.ones(3, 3)),
+            TypeError,
+            r"edges must be GumbelEdges, as GumbelEdges\(3\), got Tensor",
+        ),
+        (
+            lambda p: SEMPrior(LinearMechanism(3), log_sigma="a"),
+            TypeError,
+            r"log_sigma must be a number or a tensor \(3,\), got 'a'",
+        ),
+        (
+            lambda p: SEMPrior(LinearMechanism(3), log_sigma=math.nan),
+            ValueError,
+            "log_sigma must be finite, got nan",
+        ),
+        (
+            lambda p: SEMPrior(LinearMechanism(3), log_sigma=nn.Parameter(torch.zeros(3))),
+            ValueError,
+            "log_sigma is copied, .* learn_log_sigma=True",
+        ),
+        (lambda p: SEMPrior(LinearMechanism(3), pivots=2.5), TypeError, "pivots must be an integer, got 2.5"),
+        (lambda p: p(Z), TypeError, r"a prior is not called: use prior\.kl\(\.\.\.\)"),
+        (lambda p: p.adjacency(1.0), ValueError, "threshold must be at least 0 and below 1, got 1.0"),
+        (lambda p: p.to_networkx(-0.1), ValueError, "threshold must be at least 0 and below 1, got -0.1"),
+        (lambda p: p.adjacency(math.nan), ValueError, "threshold must be at least 0 and below 1, got nan"),
+        (
+            lambda p: p.kl(Z.expand(4, 2, 3), scale=Z + 1),
+            ValueError,
+            r"loc must have shape \(B, 3\), got \(4, 2, 3\): flatten the leading dimensions",
+        ),
+        (
+            lambda p: p.kl(Z, scale=torch.ones(3)),
+            ValueError,
+            r"scale must have the shape of loc, \(2, 3\), got \(3,\): use scale\.expand_as\(loc\)",
+        ),
+        (
+            lambda p: p.kl(Z, scale=0.5),
+            ValueError,
+            r"scale must .* got 0\.5: use torch\.tensor\(scale\)\.expand_as",
+        ),
         (
             lambda p: p.kl(Z.double(), scale=Z.double() + 1),
             TypeError,
@@ -61,7 +106,7 @@ Z = torch.zeros(2, 3)
         (
             lambda p: p.rsample((2,), do={0: None}),
             TypeError,
-            r"do\[0\] must be a number or a tensor, got NoneType",
+            r"do\[0\] must be a real number or a tensor, got NoneType",
         ),
         (lambda p: p.rsample((2,), do={True: 0.0}), ValueError, "do names node True"),
         (lambda p: SEMPrior(4), TypeError, r"mechanism must be a Mechanism, as LinearMechanism\(d\), got int"),

@@ -154,7 +154,7 @@ def test_temporal_prior_from_gates_to_extrapolation() -> None:
     # The same by an ordinary mechanism of that window.
     plain = SEMPrior(mechanism.mechanism).double()
     assert_close(plain.extrapolate(z, steps=2, latents=2), found)
-    with pytest.raises(TypeError, match="extrapolate needs latents, the number of nodes of a time step"):
+    with pytest.raises(TypeError, match=r"extrapolate needs latents, .* make the prior with TemporalMechanism"):
         plain.extrapolate(z, steps=2)
 
 
@@ -163,13 +163,13 @@ def test_errors_of_do() -> None:
     for query in (prior.counterfactual, prior.intervene):
         with pytest.raises(ValueError, match="do names node 4, but the nodes are 0 to 3"):
             query(z, {4: 1.0})
-        with pytest.raises(ValueError, match=r"do\[0\] must be a number, got NaN"):
+        with pytest.raises(ValueError, match=r"do\[0\] must be finite, got nan"):
             query(z, {0: torch.tensor([1.0, torch.nan])})
         with pytest.raises(ValueError, match=r"z must have shape \(B, 4\), got \(2, 3\)"):
             query(z[:, :3], {0: 1.0})
         with pytest.raises(TypeError, match="do must be a mapping"):
             query(z, [1])  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"do\[0\] must be a number, got NaN"):
+    with pytest.raises(ValueError, match=r"do\[0\] must be finite, got nan"):
         prior.rsample((2,), do={0: float("nan")})
 
 

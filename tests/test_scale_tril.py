@@ -46,5 +46,11 @@ def test_what_does_not_fit_is_named() -> None:
             cvf.ScaleTril(2)(torch.zeros(shape))
 
 
+@pytest.mark.parametrize("d", [2.0, True, "2"])
+def test_d_that_is_no_integer(d) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(TypeError, match="d must be an integer, got "):
+        cvf.ScaleTril(d)
+
+
 def test_it_has_nothing_to_save() -> None:
     assert cvf.ScaleTril(3).state_dict() == {}

@@ -25,6 +25,7 @@ class GumbelEdges(nn.Module):
         init_probability: of each allowed edge before training, in (0, 1).
 
     Raises:
+        TypeError: if d is no integer, or `allowed` no tensor.
         ValueError: if `allowed` has another shape or an edge on or above the diagonal, or if `temperature` or
             `init_probability` is outside its range.
 
@@ -38,6 +39,7 @@ class GumbelEdges(nn.Module):
         self,
         d: int,
         allowed: Tensor | None = None,
+        *,
         temperature: float = 0.5,
         init_probability: float = 0.5,
     ) -> None:

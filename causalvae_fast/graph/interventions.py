@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping
+from numbers import Real
 
 import torch
 from torch import Tensor
+
+from causalvae_fast.ops._checks import may_read
 
 Do = Mapping[int, float | Tensor]  # {node: value}
 
@@ -16,7 +19,7 @@ def intervention(do: Do | None, like: Tensor, shape: torch.Size) -> tuple[Tensor
     """The interventions on the N = shape.numel() samples of `like` (N, d), as the ops take them.
 
     Args:
-        do: {node: value}; a value is a number or has the shape `shape`.
+        do: {node: value}; a value is a real number, NumPy's included, or a tensor of the shape `shape`.
         like: gives d, dtype and device.
         shape: of the samples.
 
@@ -24,9 +27,9 @@ def intervention(do: Do | None, like: Tensor, shape: torch.Size) -> tuple[Tensor
         Mask (d,) of the replaced nodes and values (N, d), or None and None where nothing is replaced.
 
     Raises:
-        TypeError: if `do` is no mapping, or a value neither a number nor a tensor.
-        ValueError: if a node is not in 0 .. d - 1, or a value has another shape or is NaN. torch.compile and the
-            transforms of torch.func read no values, so that NaN passes there.
+        TypeError: if `do` is no mapping, or a value neither a real number nor a real tensor.
+        ValueError: if a node is not in 0 .. d - 1, or a value has another shape or is not finite. torch.compile
+            and the transforms of torch.func read no values, so that it passes there.
     """
     if do is not None and not isinstance(do, Mapping):
         raise TypeError(f"do must be a mapping {{node: value}}, got {type(do).__name__}")
@@ -38,11 +41,7 @@ def intervention(do: Do | None, like: Tensor, shape: torch.Size) -> tuple[Tensor
     for node, value in do.items():
         if isinstance(node, bool) or not (hasattr(node, "__index__") and 0 <= operator.index(node) < d):
             raise ValueError(f"do names node {node!r}, but the nodes are 0 to {d - 1}")
-        if not isinstance(value, (int, float, Tensor)):
-            raise TypeError(f"do[{node}] must be a number or a tensor, got {type(value).__name__}")
-        if _is_nan(value):
-            raise ValueError(f"do[{node}] must be a number, got NaN")
-        value = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+        value = _checked(node, value, like)
         if value.shape not in ((), shape):
             raise ValueError(f"do[{node}] must be a number or have shape {tuple(shape)}, got {tuple(value.shape)}")
         mask[node] = True
@@ -64,9 +63,18 @@ def descendants(influence: Tensor, nodes: Tensor) -> Tensor:
         reached = found
 
 
-def _is_nan(value: float | Tensor) -> bool:
-    if torch.compiler.is_compiling():
-        return False
-    if not isinstance(value, Tensor):
-        return math.isnan(value)
-    return not torch._C._are_functorch_transforms_active() and bool(value.isnan().any())
+def _checked(node: int, value: object, like: Tensor) -> Tensor:
+    """The value of do[node], as a tensor like `like`."""
+    if isinstance(value, Tensor):
+        if value.is_complex():
+            raise TypeError(f"do[{node}] must be real, got {value.dtype}")
+        if may_read(value) and not bool(value.isfinite().all()):
+            raise ValueError(f"do[{node}] must be finite, got {value[~value.isfinite()].flatten()[0].item()}")
+        return value.to(like)
+    # int and float first: that is what torch.compile traces.
+    if not isinstance(value, (int, float)) and not isinstance(value, Real):
+        remedy = ": for an array or a list, torch.as_tensor" if hasattr(value, "__len__") else ""
+        raise TypeError(f"do[{node}] must be a real number or a tensor, got {type(value).__name__}{remedy}")
+    if not torch.compiler.is_compiling() and not math.isfinite(value):
+        raise ValueError(f"do[{node}] must be finite, got {value}")
+    return torch.as_tensor(float(value), dtype=like.dtype, device=like.device)

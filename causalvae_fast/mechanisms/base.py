@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from causalvae_fast import ops
 from causalvae_fast.graph.interventions import descendants
+from causalvae_fast.ops._checks import check_integer
 
 
 class Normalization(NamedTuple):
@@ -162,12 +163,13 @@ class Mechanism(nn.Module, ABC):
             edges: gates.
 
         Raises:
+            TypeError: if `latents` or `steps` is no integer.
             ValueError: if `latents`, `steps` or the shape of z does not fit.
         """
-        if latents < 1 or self.d % latents:
+        check_integer("latents", latents, 1)
+        check_integer("steps", steps, 1)
+        if self.d % latents:
             raise ValueError(f"latents must divide the {self.d} nodes of the window, got {latents}")
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
         past = self.d - latents
         if z.dim() != 2 or z.shape[1] < past or z.shape[1] % latents:
             raise ValueError(

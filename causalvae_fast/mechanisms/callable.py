@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from causalvae_fast.graph.masks import check_allowed
 from causalvae_fast.mechanisms.base import Mechanism
+from causalvae_fast.ops._checks import check_integer
 
 _PROBES = 16  # points of each size at which the function is probed
 _PROBE_SIZES = (0.3, 1.0, 3.0)
@@ -33,12 +34,14 @@ class CallableMechanism(Mechanism):
         fn: the function, differentiable; twice where the divergence is to be trained.
         d: number of nodes.
         allowed: boolean mask (d, d), (child, parent), of the inputs that an output depends on; every j < i by
-            default.
+            default. Without it, every j < i counts as a parent of i in `SEMPrior.adjacency` and
+            `SEMPrior.intervene`, whatever fn does.
         chunk: rows of the Jacobian at a time, at least 1.
         check: probe the function.
 
     Raises:
-        TypeError: if `fn` is not callable or returns no tensor.
+        TypeError: if `fn` is not callable or returns no tensor, d or `chunk` is no integer, or `allowed` no
+            tensor.
         ValueError: if `fn` returns another shape, draws noise, depends on what is not allowed, or mixes the
             samples of a batch; the message names outputs and inputs.
 
@@ -60,8 +63,7 @@ class CallableMechanism(Mechanism):
         super().__init__()
         if not callable(fn):
             raise TypeError(f"fn must be a function of a tensor (N, {d}), got {type(fn).__name__}")
-        if chunk < 1:
-            raise ValueError(f"chunk must be at least 1, got {chunk}")
+        check_integer("chunk", chunk, 1)
         self.register_buffer("allowed", check_allowed(allowed, d))
         self.d, self.chunk = d, chunk
         self.fn = fn
@@ -73,7 +75,7 @@ class CallableMechanism(Mechanism):
             return self.fn(z)
         gates = torch.where(self.allowed, edges, 0.0)
         gated = (gates * z.unsqueeze(1)).reshape(-1, self.d)  # row (n, i): the inputs of child i of sample n
-        return self.fn(gated).unflatten(0, (z.shape[0], self.d)).diagonal(dim1=-2, dim2=-1)
+        return torch.unflatten(self.fn(gated), 0, (z.shape[0], self.d)).diagonal(dim1=-2, dim2=-1)
 
     def linearize(self, z: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
         value, pullback, *_ = torch.func.vjp(lambda x: self(x, edges), z)

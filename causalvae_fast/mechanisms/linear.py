@@ -19,11 +19,12 @@ class LinearMechanism(Mechanism):
         d: number of nodes.
         allowed: boolean mask (d, d), (child, parent), of the coefficients that may differ from zero; every
             j < i by default. See `temporal_mask`.
-        bias: learn b; otherwise it is zero.
+        bias: learn b; otherwise it is zero, and the attribute `bias` None.
         init_std: standard deviation of the initial coefficients. At 0, the default, the prior starts as the
             isotropic one.
 
     Raises:
+        TypeError: if d is no integer, or `allowed` no tensor.
         ValueError: if `allowed` has another shape or an edge on or above the diagonal.
 
     >>> mechanism = LinearMechanism(2)
@@ -37,25 +38,27 @@ class LinearMechanism(Mechanism):
         self.register_buffer("allowed", check_allowed(allowed, d))
         self.d = d
         self.weight = nn.Parameter(init_std * torch.randn(d, d))
-        if bias:
-            self.bias = nn.Parameter(torch.zeros(d))
-        else:
-            self.register_buffer("bias", torch.zeros(d), persistent=False)
+        self.bias = nn.Parameter(torch.zeros(d)) if bias else None
 
     def coefficients(self, edges: Tensor | None = None) -> Tensor:
         """The matrix m * A, (d, d), (child, parent)."""
         coefficients = torch.where(self.allowed, self.weight, 0.0)
         return coefficients if edges is None else coefficients * edges
 
+    def offset(self) -> Tensor:
+        """b, (d,)."""
+        return self.weight.new_zeros(self.d) if self.bias is None else self.bias
+
     def forward(self, z: Tensor, edges: Tensor | None = None) -> Tensor:
-        return z @ self.coefficients(edges).mT + self.bias
+        value = z @ self.coefficients(edges).mT
+        return value if self.bias is None else value + self.bias
 
     def linearize(self, z: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
         jac = self.coefficients(edges)
-        return z @ jac.mT + self.bias, jac.expand(z.shape[0], self.d, self.d)
+        return z @ jac.mT + self.offset(), jac.expand(z.shape[0], self.d, self.d)
 
     def expand(self, pivot: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self.coefficients(edges), self.bias
+        return self.coefficients(edges), self.offset()
 
     def solve(
         self,
@@ -66,8 +69,7 @@ class LinearMechanism(Mechanism):
         *,
         normalization: Normalization | None = None,
     ) -> Tensor:
-        jac: Tensor = self.coefficients(edges)
-        offset: Tensor = self.bias
+        jac, offset = self.coefficients(edges), self.offset()
         if normalization is not None:
             jac, offset = normalization.affine(jac, offset)
         return ops.ancestral_sample(noise, jac=jac, offset=offset, do_mask=do_mask, do_values=do_values)

@@ -9,7 +9,7 @@ from causalvae_fast import ops
 from causalvae_fast.graph.masks import check_allowed
 from causalvae_fast.mechanisms.base import Mechanism, Normalization
 from causalvae_fast.ops._activations import ACTIVATIONS
-from causalvae_fast.ops._checks import check_choice
+from causalvae_fast.ops._checks import check_choice, check_integer
 
 
 class MLPMechanism(Mechanism):
@@ -31,6 +31,7 @@ class MLPMechanism(Mechanism):
             isotropic one; not 0, or the gates have no gradient at first.
 
     Raises:
+        TypeError: if d or `hidden` is no integer, or `allowed` no tensor.
         ValueError: if `hidden` is below 1, `activation` is another, or `allowed` has another shape or an edge on
             or above the diagonal.
 
@@ -50,8 +51,7 @@ class MLPMechanism(Mechanism):
         init_std: float = 0.1,
     ) -> None:
         super().__init__()
-        if hidden < 1:
-            raise ValueError(f"hidden must be at least 1, got {hidden}")
+        check_integer("hidden", hidden, 1)
         check_choice("activation", activation, ACTIVATIONS)
         self.register_buffer("allowed", check_allowed(allowed, d))
         self.d, self.hidden, self.activation = d, hidden, activation
@@ -70,7 +70,7 @@ class MLPMechanism(Mechanism):
     def _pre_activations(self, z: Tensor, edges: Tensor | None) -> tuple[Tensor, Tensor]:
         """p (N, d, h) and the weights U_ikj m_ij (d, h, d)."""
         weights = self.w_in * self.gates(edges).unsqueeze(1)
-        return (z @ weights.flatten(0, 1).mT).unflatten(-1, (self.d, self.hidden)) + self.b_in, weights
+        return torch.unflatten(z @ weights.flatten(0, 1).mT, -1, (self.d, self.hidden)) + self.b_in, weights
 
     def forward(self, z: Tensor, edges: Tensor | None = None) -> Tensor:
         value, _ = ACTIVATIONS[self.activation](self._pre_activations(z, edges)[0])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from causalvae_fast.mechanisms.base import Mechanism, Normalization
+from causalvae_fast.mechanisms.temporal import TemporalMechanism
 
 
 class OutputNorm(nn.Module):
@@ -18,10 +20,15 @@ class OutputNorm(nn.Module):
     its batch, and stays in the running statistics, as with `torch.nn.BatchNorm1d`. Nodes without parents are
     constants, which have no scale: they are left as they are.
 
+    Inside of torch.utils.checkpoint, which computes the forward pass twice, a batch counts twice in the running
+    statistics.
+
     Args:
         has_parents: boolean (d,).
         momentum: weight of a batch in the running statistics, in (0, 1].
         eps: added to the variance, above 0.
+        like: a tensor that gives dtype and device of the statistics; by default, the default dtype and the device
+            of `has_parents`.
 
     Raises:
         ValueError: if `momentum` or `eps` is outside its range.
@@ -31,16 +38,19 @@ class OutputNorm(nn.Module):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, has_parents: Tensor, momentum: float = 0.1, eps: float = 1e-5) -> None:
+    def __init__(
+        self, has_parents: Tensor, momentum: float = 0.1, eps: float = 1e-5, like: Tensor | None = None
+    ) -> None:
         super().__init__()
         if not 0 < momentum <= 1:
             raise ValueError(f"momentum must be above 0 and at most 1, got {momentum}")
         if not eps > 0:
             raise ValueError(f"eps must be above 0, got {eps}")
         self.momentum, self.eps = momentum, eps
-        self.register_buffer("has_parents", has_parents.clone())
-        self.register_buffer("running_mean", torch.zeros(len(has_parents)))
-        self.register_buffer("running_var", torch.ones(len(has_parents)))
+        like = torch.empty((), device=has_parents.device) if like is None else like
+        self.register_buffer("has_parents", has_parents.to(like.device, copy=True))
+        self.register_buffer("running_mean", like.new_zeros(len(has_parents)))
+        self.register_buffer("running_var", like.new_ones(len(has_parents)))
 
     def forward(self, value: Tensor) -> Normalization:
         """What is to be done with the outputs `value` (N, d), in training that of their own statistics."""
@@ -77,23 +87,29 @@ class NormalizedMechanism(Mechanism):
     steps have the same statistics.
 
     Args:
-        mechanism: g.
+        mechanism: g. The statistics get its dtype and device.
         momentum, eps: see `OutputNorm`.
 
     Raises:
         TypeError: if `mechanism` is none.
-        ValueError: if `momentum` or `eps` is outside its range.
+        ValueError: if it is temporal, or if `momentum` or `eps` is outside its range.
     """
 
     def __init__(self, mechanism: Mechanism, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__()
         if not isinstance(mechanism, Mechanism):
             raise TypeError(f"mechanism must be a Mechanism, got {type(mechanism).__name__}")
+        if isinstance(mechanism, TemporalMechanism):
+            raise ValueError(
+                "a temporal mechanism is normalised inside, so that its time steps share their statistics: "
+                "TemporalMechanism(NormalizedMechanism(g), frames, latents)"
+            )
         self.mechanism = mechanism
         self.d = mechanism.d
         self.register_buffer("allowed", mechanism.allowed.clone())
         every_node = torch.ones(mechanism.d, dtype=torch.bool, device=mechanism.allowed.device)
-        self.norm = OutputNorm(mechanism.descendants(every_node), momentum, eps)
+        floating = (t for t in chain(mechanism.parameters(), mechanism.buffers()) if t.is_floating_point())
+        self.norm = OutputNorm(mechanism.descendants(every_node), momentum, eps, next(floating, None))
 
     def forward(self, z: Tensor, edges: Tensor | None = None) -> Tensor:
         value = self.mechanism(z, edges)

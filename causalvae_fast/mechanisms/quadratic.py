@@ -22,7 +22,8 @@ class QuadraticMechanism(Mechanism):
     Learned, A, Q and b are parameters.
 
     Args:
-        parents: {child: parent or parents}, each parent before its child; or None, for every j < i.
+        parents: {child: parent or parents}, each parent before its child; {} for none. Needed without `learn`, for
+            sums of the squares of all earlier nodes would explode; with it, None stands for every j < i.
         d: number of nodes; by default the last child of `parents` is the last node.
         learn: make A, Q and b parameters.
         init_std: standard deviation of A and Q before they are learned; 0 makes the prior start as the isotropic
@@ -31,16 +32,16 @@ class QuadraticMechanism(Mechanism):
     Raises:
         TypeError: if `parents` is no mapping of integers to integers, or `d` is no integer.
         ValueError: if `parents` names a node that is not there or a parent that does not come before its child,
-            or if neither `parents` nor `d` is given.
+            if it is missing without `learn`, or if neither `parents` nor `d` is given.
 
     >>> parabola = QuadraticMechanism(parents={1: 0})
     >>> parabola(torch.tensor([[3.0, 5.0]]))
     tensor([[0., 9.]])
     """
 
-    linear: Tensor  # (d, d), A
+    linear: Tensor | None  # (d, d), A; None for 0
     quadratic: Tensor  # (d, d), Q
-    bias: Tensor  # (d,), b
+    bias: Tensor | None  # (d,), b; None for 0
 
     def __init__(
         self,
@@ -57,38 +58,45 @@ class QuadraticMechanism(Mechanism):
                 raise ValueError("give d, the number of nodes, or parents with at least one child")
             d = 1 + max(node for child, several in found.items() for node in (child, *several))
         allowed = check_allowed(None, d)
+        if found is None and not learn:
+            raise ValueError(
+                "give parents, as {1: 0} for z_1 = z_0^2 + n_1, or {} for none; or learn=True, where None stands "
+                "for every earlier node"
+            )
         if found is not None:
             allowed = _mask(found, d)
         self.d = d
         self.register_buffer("allowed", allowed)
-        zeros, ones = torch.zeros(d, d), allowed.to(torch.get_default_dtype())
         if learn:
             self.linear = nn.Parameter(init_std * torch.randn(d, d))
             self.quadratic = nn.Parameter(init_std * torch.randn(d, d))
             self.bias = nn.Parameter(torch.zeros(d))
         else:
-            self.register_buffer("linear", zeros, persistent=False)
-            self.register_buffer("quadratic", ones)
-            self.register_buffer("bias", torch.zeros(d), persistent=False)
+            self.linear = self.bias = None
+            self.register_buffer("quadratic", allowed.to(torch.get_default_dtype()))
 
     def terms(self, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The matrices m * A and m * Q, (d, d), (child, parent)."""
-        found = [torch.where(self.allowed, matrix, 0.0) for matrix in (self.linear, self.quadratic)]
-        A, Q = found if edges is None else [matrix * edges for matrix in found]
-        return A, Q
+        Q = torch.where(self.allowed, self.quadratic, 0.0)
+        A = torch.zeros_like(Q) if self.linear is None else torch.where(self.allowed, self.linear, 0.0)
+        return (A, Q) if edges is None else (A * edges, Q * edges)
+
+    def offset(self) -> Tensor:
+        """b, (d,)."""
+        return self.quadratic.new_zeros(self.d) if self.bias is None else self.bias
 
     def forward(self, z: Tensor, edges: Tensor | None = None) -> Tensor:
         A, Q = self.terms(edges)
-        return z @ A.mT + z.square() @ Q.mT + self.bias
+        return z @ A.mT + z.square() @ Q.mT + self.offset()
 
     def linearize(self, z: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
         A, Q = self.terms(edges)
-        return z @ A.mT + z.square() @ Q.mT + self.bias, A + 2 * Q * z.unsqueeze(-2)
+        return z @ A.mT + z.square() @ Q.mT + self.offset(), A + 2 * Q * z.unsqueeze(-2)
 
     def expand(self, pivot: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
         A, Q = self.terms(edges)
         # b + A z0 + Q z0^2 - (A + 2 Q z0) z0, without the difference of large numbers.
-        return A + 2 * Q * pivot.unsqueeze(-2), self.bias - pivot.square() @ Q.mT
+        return A + 2 * Q * pivot.unsqueeze(-2), self.offset() - pivot.square() @ Q.mT
 
     def solve(
         self,
@@ -99,7 +107,7 @@ class QuadraticMechanism(Mechanism):
         *,
         normalization: Normalization | None = None,
     ) -> Tensor:
-        (A, Q), offset = self.terms(edges), self.bias
+        (A, Q), offset = self.terms(edges), self.offset()
         if normalization is not None:
             scale = normalization.scale.unsqueeze(-1)
             A, Q, offset = A * scale, Q * scale, normalization(offset)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from causalvae_fast.graph.interventions import descendants
 from causalvae_fast.mechanisms.base import Mechanism, Normalization
-from causalvae_fast.ops._checks import check_positive, check_reduction, check_shape, check_tensors
+from causalvae_fast.ops._checks import check_integer, check_positive, check_reduction, check_shape, check_tensors
 from causalvae_fast.ops._fused import reduce
 
 
@@ -31,7 +31,7 @@ class TemporalMechanism(Mechanism):
         latents: nodes of each time step.
 
     Raises:
-        TypeError: if `mechanism` is none.
+        TypeError: if `mechanism` is none, or `frames` or `latents` is no integer.
         ValueError: if its d is no multiple of `latents`, or too small, or `frames` is.
 
     A linear motion, z_t = 2 z_{t-1} - z_{t-2}:
@@ -47,7 +47,9 @@ class TemporalMechanism(Mechanism):
         super().__init__()
         if not isinstance(mechanism, Mechanism):
             raise TypeError(f"mechanism must be a Mechanism, got {type(mechanism).__name__}")
-        if latents < 1 or mechanism.d % latents or mechanism.d < 2 * latents:
+        check_integer("frames", frames, 1)
+        check_integer("latents", latents, 1)
+        if mechanism.d % latents or mechanism.d < 2 * latents:
             raise ValueError(
                 f"mechanism must have (lag + 1) * latents nodes with lag >= 1, got {mechanism.d} nodes and "
                 f"{latents} latents"
@@ -60,9 +62,10 @@ class TemporalMechanism(Mechanism):
         last = torch.arange(mechanism.d) >= mechanism.d - latents
         self.register_buffer("allowed", mechanism.allowed & last.unsqueeze(-1).to(mechanism.allowed.device))
 
+    # torch.unflatten, for torch.compile does not trace Tensor.unflatten where a default device is set.
     def windows(self, z: Tensor) -> Tensor:
         """All windows (N (T - p), (p + 1) latents) of z (N, T latents), sample by sample."""
-        frames, steps = z.unflatten(1, (self.frames, self.latents)), self.frames - self.lag
+        frames, steps = torch.unflatten(z, 1, (self.frames, self.latents)), self.frames - self.lag
         shifted = [frames[:, k : k + steps] for k in range(self.lag + 1)]  # (N, T - p, latents) each
         return torch.stack(shifted, dim=2).reshape(z.shape[0] * steps, self.mechanism.d)
 
@@ -71,7 +74,7 @@ class TemporalMechanism(Mechanism):
 
     def linearize(self, z: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
         value, jac = self.mechanism.linearize(self.windows(z), edges)
-        blocks = jac.unflatten(0, (z.shape[0], self.frames - self.lag))
+        blocks = torch.unflatten(jac, 0, (z.shape[0], self.frames - self.lag))
         return self._all_frames(value, z.shape[0]), self._unroll(blocks)
 
     def expand(self, pivot: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -83,7 +86,7 @@ class TemporalMechanism(Mechanism):
             offset = self._all_frames(offset, pivot.shape[0])
         if jac.dim() == 2:
             return self._unroll(jac.expand(steps, -1, -1)), offset
-        return self._unroll(jac.unflatten(0, (pivot.shape[0], steps))), offset
+        return self._unroll(torch.unflatten(jac, 0, (pivot.shape[0], steps))), offset
 
     def local_kl(
         self,
@@ -182,7 +185,7 @@ class TemporalMechanism(Mechanism):
         before = last[:, :-k].float()
         # What a time step is reached from: its parents, those of what is between them, and its own nodes.
         sources = torch.cat([before + within @ before, within], dim=1)  # (k, w)
-        replaced = nodes.unflatten(0, (self.frames, k))
+        replaced = torch.unflatten(nodes, 0, (self.frames, k))
         reached = list(torch.zeros_like(replaced[: self.lag]))
         active = list(replaced[: self.lag])  # replaced or reached
         for now in replaced[self.lag :]:
@@ -205,7 +208,8 @@ class TemporalMechanism(Mechanism):
         columns = begin + torch.arange(w, device=blocks.device)
         index = (rows * self.d + columns).flatten()
         flat = blocks.new_zeros(*blocks.shape[:-3], self.d * self.d)
-        return flat.index_copy(-1, index, blocks[..., -k:, :].flatten(-3)).unflatten(-1, (self.d, self.d))
+        filled = flat.index_copy(-1, index, blocks[..., -k:, :].flatten(-3))
+        return torch.unflatten(filled, -1, (self.d, self.d))
 
     def extra_repr(self) -> str:
         return f"frames={self.frames}, latents={self.latents}, lag={self.lag}"

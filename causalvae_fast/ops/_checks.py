@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Collection, Mapping
 from typing import Generic, NamedTuple, ParamSpec, TypeVar
 
@@ -93,6 +94,19 @@ def check_shape(name: str, tensor: Tensor, *shapes: tuple[int, ...]) -> None:
     raise ValueError(f"{name} must have shape {expected}, got {tuple(tensor.shape)}")
 
 
+def check_not_broadcast(name: str, value: object, loc: Tensor) -> None:
+    """The value is no number and no tensor (d,) or (), which `torch.distributions` would expand to `loc` (B, d).
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.dim() < 2):
+        tensor, got = (name, tuple(value.shape)) if isinstance(value, Tensor) else (f"torch.tensor({name})", value)
+        raise ValueError(
+            f"{name} must have the shape of loc, {tuple(loc.shape)}, got {got}: use {tensor}.expand_as(loc)"
+        )
+
+
 def check_matrix(name: str, tensor: Tensor) -> tuple[int, int]:
     """The tensor has shape (B, d) with d >= 1; returns B and d.
 
@@ -181,6 +195,35 @@ def check_choice(name: str, value: str, choices: Collection[str]) -> None:
     """
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def check_integer(name: str, value: object, least: int | None = None) -> int:
+    """The value as an int, of any integer type, NumPy's included; not below `least`.
+
+    Raises:
+        TypeError: if it is no integer.
+        ValueError: if it is below `least`.
+    """
+    try:
+        if isinstance(value, bool | Tensor):
+            raise TypeError
+        # Not of an int: that would make a size fixed for torch.compile.
+        found = value if isinstance(value, int) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        shown = type(value).__name__ if isinstance(value, Tensor) else repr(value)
+        raise TypeError(f"{name} must be an integer, got {shown}") from None
+    if least is not None and found < least:
+        raise ValueError(f"{name} must be at least {least}, got {found}")
+    return found
+
+
+def may_read(tensor: Tensor) -> bool:
+    """Whether values of the tensor may decide what is done: not inside of torch.compile or the transforms of
+    torch.func, and not where there are none, as on the meta device.
+    """
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return False
+    return type(tensor) in (Tensor, torch.nn.Parameter) and not tensor.is_meta
 
 
 def check_positive(name: str, values: Tensor) -> None:

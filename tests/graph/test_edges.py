@@ -125,6 +125,11 @@ def test_one_node_has_no_edges() -> None:
     assert edges.expected_edges().item() == 0
 
 
+def test_a_number_in_the_place_of_the_mask() -> None:
+    with pytest.raises(TypeError, match=r"allowed must be a boolean tensor \(4, 4\), got float"):
+        GumbelEdges(4, 0.3)  # type: ignore[arg-type]
+
+
 def test_repr_says_what_it_is() -> None:
     assert repr(GumbelEdges(3, temperature=0.7)) == "GumbelEdges(d=3, allowed=3 edges, temperature=0.7)"
 

@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
@@ -49,6 +50,13 @@ def test_temporal_mask_errors_name_the_argument(arguments: dict[str, int], name:
         temporal_mask(**arguments)
 
 
+@pytest.mark.parametrize("name", ["frames", "latents", "lag"])
+@pytest.mark.parametrize("value", [3.0, True, "3"])
+def test_sizes_that_are_no_integers(name: str, value) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(TypeError, match=f"^{name} must be an integer, got "):
+        temporal_mask(**{"frames": 2, "latents": 2, "lag": 1, name: value})
+
+
 def test_maximal_graph_by_default() -> None:
     assert check_allowed(None, 1).tolist() == [[False]]
     assert check_allowed(None, 3).int().tolist() == [[0, 0, 0], [1, 0, 0], [1, 1, 0]]
@@ -69,6 +77,8 @@ def test_allowed_errors() -> None:
         check_allowed(torch.zeros(2, 2, dtype=torch.bool), 3)
     with pytest.raises(ValueError, match="d must be at least 1, got 0"):
         check_allowed(None, 0)
+    with pytest.raises(TypeError, match=r"allowed must be a boolean tensor \(2, 2\), got ndarray: .*as_tensor"):
+        check_allowed(np.ones((2, 2)), 2)  # type: ignore[arg-type]
     for parent, child in ((0, 0), (1, 0)):  # a self-loop, an edge backwards
         allowed = torch.zeros(2, 2, dtype=torch.bool)
         allowed[child, parent] = True

@@ -109,7 +109,9 @@ def test_without_bias() -> None:
     linear = mechanism(3, bias=False)
     assert [name for name, _ in linear.named_parameters()] == ["weight"]
     assert "bias" not in linear.state_dict()
-    assert linear.bias.dtype == torch.float64
+    assert linear.bias is None
+    assert linear.offset().tolist() == [0, 0, 0]
+    assert linear.offset().dtype == torch.float64
     assert torch.equal(linear(torch.zeros(1, 3).double()), torch.zeros(1, 3).double())
 
 

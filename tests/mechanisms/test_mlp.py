@@ -1,5 +1,6 @@
 """The masked MLP, against a loop over nodes and units."""
 
+import numpy as np
 import pytest
 import torch
 from mechanism_cases import gates_of, normal, of_nodes
@@ -58,6 +59,10 @@ def test_initial_size() -> None:
 def test_errors_name_the_argument() -> None:
     with pytest.raises(ValueError, match="hidden must be at least 1, got 0"):
         MLPMechanism(3, hidden=0)
+    with pytest.raises(TypeError, match=r"hidden must be an integer, got 8\.0"):
+        MLPMechanism(3, hidden=8.0)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"allowed must be a boolean tensor \(3, 3\), got ndarray"):
+        MLPMechanism(3, allowed=np.zeros((3, 3)))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"activation must be one of tanh, .* got 'relu'"):
         MLPMechanism(3, activation="relu")
     with pytest.raises(ValueError, match=r"allowed must have shape \(3, 3\), got \(2, 2\)"):

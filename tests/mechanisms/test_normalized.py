@@ -6,7 +6,15 @@ from mechanism_cases import mlp, normal
 from torch import nn
 from torch.testing import assert_close
 
-from causalvae_fast.mechanisms import LinearMechanism, Mechanism, NormalizedMechanism
+from causalvae_fast import SEMPrior
+from causalvae_fast.mechanisms import (
+    CallableMechanism,
+    LinearMechanism,
+    Mechanism,
+    NormalizedMechanism,
+    TemporalMechanism,
+)
+from causalvae_fast.mechanisms.normalized import OutputNorm
 
 
 def make(d: int = 4) -> tuple[NormalizedMechanism, Mechanism]:
@@ -84,6 +92,34 @@ def test_one_sample_takes_the_running_statistics() -> None:
     z, before = normal(1, 4), mechanism.norm.running_mean.clone()
     assert torch.equal(mechanism(z), mechanism.eval()(z))
     assert torch.equal(mechanism.norm.running_mean, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_statistics_have_the_dtype_and_device_of_the_mechanism(dtype: torch.dtype) -> None:
+    mechanism = NormalizedMechanism(mlp(4).to(dtype))
+    assert mechanism.norm.running_mean.dtype == mechanism.norm.running_var.dtype == dtype
+    mechanism(torch.randn(5, 4, dtype=dtype)).sum().backward()
+    assert mechanism.norm.running_mean.any()
+    elsewhere = OutputNorm(torch.ones(3, dtype=torch.bool), like=torch.empty((), dtype=dtype, device="meta"))
+    assert all(buffer.is_meta for buffer in elsewhere.buffers())
+
+
+def test_a_prior_in_float64_is_trained() -> None:
+    prior = SEMPrior(NormalizedMechanism(mlp(4).double()), log_sigma=torch.zeros(4).double())
+    z = normal(9, 4)
+    prior.kl(z, scale=z.exp(), reduction="mean").backward()
+    assert prior.mechanism.norm.running_mean.any()
+
+
+def test_a_function_without_parameters_has_statistics_of_the_default_dtype() -> None:
+    mechanism = NormalizedMechanism(CallableMechanism(lambda z: torch.cat([0 * z[:, :1], z[:, :1].sin()], 1), 2))
+    assert mechanism.norm.running_mean.dtype == torch.get_default_dtype()
+
+
+def test_a_temporal_mechanism_is_normalised_inside() -> None:
+    temporal = TemporalMechanism(LinearMechanism(4), frames=3, latents=2)
+    with pytest.raises(ValueError, match=r"TemporalMechanism\(NormalizedMechanism\(g\), frames, latents\)"):
+        NormalizedMechanism(temporal)
 
 
 def test_errors_name_the_argument() -> None:

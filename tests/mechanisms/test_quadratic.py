@@ -28,7 +28,8 @@ def test_any_parents() -> None:
     assert mechanism.allowed.nonzero().tolist() == [[1, 0], [3, 0], [3, 2]]
     assert mechanism(torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0]])).tolist() == [[0, 1, 0, 10, 0]]
     assert QuadraticMechanism(parents={2: 0}).d == 3
-    assert QuadraticMechanism(d=3).allowed.sum() == 3
+    assert QuadraticMechanism(d=3, learn=True).allowed.sum() == 3
+    assert QuadraticMechanism({}, d=3).allowed.sum() == 0
     assert QuadraticMechanism(parents={1: 0, 3: []}).d == 4
     assert LinearMechanism(np.int64(3)).d == 3
 
@@ -60,6 +61,12 @@ def test_errors_name_the_argument() -> None:
             QuadraticMechanism(nothing)
 
 
+def test_parents_are_needed_where_nothing_is_learned() -> None:
+    """Each node would be the sum of the squares of all before it."""
+    with pytest.raises(ValueError, match=r"give parents, as \{1: 0\} .*, or \{\} for none; or learn=True"):
+        QuadraticMechanism(d=8)
+
+
 def test_d_in_the_place_of_parents() -> None:
     with pytest.raises(TypeError, match=r"parents must be a mapping .*, got int \(for 3 nodes, give d=3\)"):
         QuadraticMechanism(3)  # type: ignore[arg-type]
@@ -82,6 +89,6 @@ def test_parents_in_any_container(parents) -> None:  # type: ignore[no-untyped-d
 
 @pytest.mark.parametrize("d", [2.0, "2", True, torch.zeros(2)])
 def test_d_that_is_no_integer(d) -> None:  # type: ignore[no-untyped-def]
-    for make in (LinearMechanism, lambda d: QuadraticMechanism(d=d), lambda d: QuadraticMechanism({1: 0}, d)):
-        with pytest.raises(TypeError, match="d must be an integer, the number of nodes, got "):
+    for make in (LinearMechanism, lambda d: QuadraticMechanism({}, d), lambda d: QuadraticMechanism({1: 0}, d)):
+        with pytest.raises(TypeError, match="d must be an integer, got "):
             make(d)

@@ -3,12 +3,14 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from inputs import POSTERIORS, sem_inputs
 from torch import Tensor
 
 from causalvae_fast.ops import sem_kl
+from causalvae_fast.ops._checks import check_integer
 
 
 def ones(*shape: int, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Tensor:
@@ -87,3 +89,22 @@ def test_validate_args(number: float, posterior: str) -> None:
     with pytest.raises(ValueError, match=rf"^{inputs.factor_name} must be above 0, got .* latent 1 of sample 2"):
         inputs.call(sem_kl, validate_args=True)
     assert not inputs.call(sem_kl)[2].isfinite()
+
+
+@pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
+def test_integers_of_any_kind(value) -> None:  # type: ignore[no-untyped-def]
+    found = check_integer("steps", value, 1)
+    assert found == 3
+    assert type(found) is int
+
+
+@pytest.mark.parametrize("value", [3.0, np.float32(3), "3", None, True, np.True_, torch.tensor(3)])
+def test_what_is_no_integer(value) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(TypeError, match="steps must be an integer, got "):
+        check_integer("steps", value)
+
+
+def test_least_integer() -> None:
+    assert check_integer("steps", -5) == -5
+    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+        check_integer("steps", 0, 1)
