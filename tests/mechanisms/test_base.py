@@ -1,10 +1,12 @@
 """What every mechanism gets from its base class."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
-from causalvae_fast.mechanisms import Mechanism
+from causalvae_fast.mechanisms import CallableMechanism, LinearMechanism, Mechanism, TemporalMechanism
 
 
 class Square(Mechanism):
@@ -48,3 +50,18 @@ def test_incomplete_mechanisms_cannot_be_made() -> None:
 
     with pytest.raises(TypeError, match="abstract"):
         WithoutSolve()  # type: ignore[abstract]
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: TemporalMechanism(LinearMechanism(4), 3.0, 2), "frames"),  # type: ignore[arg-type]
+        (lambda: TemporalMechanism(LinearMechanism(4), 3, 2.0), "latents"),  # type: ignore[arg-type]
+        (lambda: CallableMechanism(torch.zeros_like, 3, chunk=2.5), "chunk"),  # type: ignore[arg-type]
+        (lambda: LinearMechanism(4).extrapolate(torch.zeros(1, 4), 1.5, 2), "steps"),  # type: ignore[arg-type]
+        (lambda: LinearMechanism(4).extrapolate(torch.zeros(1, 4), 1, 2.0), "latents"),  # type: ignore[arg-type]
+    ],
+)
+def test_sizes_that_are_no_integers(call: Callable[[], object], name: str) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be an integer, got "):
+        call()
