@@ -1,6 +1,6 @@
 """What a second thread brings, op by op: ours with one thread and with two, in turns.
 
-    python bench/threads.py                      # on two processors with nothing else to do: ten minutes
+    python bench/threads.py                      # on two processors with nothing else to do: seven to ten minutes
     python bench/threads.py --ops sem_kl --seconds 1
 
 The cases are those of the benchmarks, in float32. Work of less than a millisecond should not become slower, more
