@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from discovery_peers import PEERS, Data, Graph, simulate
+from pages import fill
 from records import environment
 from torch import Tensor
 
@@ -338,11 +339,7 @@ def main() -> None:
     for name in arguments.only:
         lines = TABLES[name]()
         print("\n".join(lines), end="\n\n", flush=True)
-        text = PAGE.read_text() if PAGE.exists() else ""
-        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-        if begin in text:
-            before, rest = text.split(begin)
-            PAGE.write_text(before + begin + "\n".join(lines) + "\n" + end + rest.split(end, 1)[1])
+        fill(PAGE, {name: lines})
 
 
 if __name__ == "__main__":

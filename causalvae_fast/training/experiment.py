@@ -17,6 +17,11 @@ class Terms(Protocol):
     def named(self) -> dict[str, Tensor]: ...
 
 
+def warm_up(progress: float, duration: float) -> float:
+    """A factor that rises from near 0 to 1 over the first `duration` of the training; 1 if that is 0."""
+    return min(1.0, 0.02 + progress / duration) if duration > 0 else 1.0
+
+
 class Experiment(ABC):
     """Data, a model, and the loss that joins them. What changes in the course of a training is told its progress,
     the fraction of the steps that are done.

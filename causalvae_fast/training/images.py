@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from causalvae_fast.data import UserImages
 from causalvae_fast.models.image_vae import LEARNED_PRIORS, ImageTerms, ImageVAE
-from causalvae_fast.training.experiment import Experiment
+from causalvae_fast.training.experiment import warm_up
+from causalvae_fast.training.graph_experiment import GraphExperiment
 from causalvae_fast.training.images_config import ImagesConfig
-from causalvae_fast.training.optimizer import graph_optimizer, graph_rate, keep_logits_bounded
 from causalvae_fast.training.own_data import (
     describe,
     filled_in,
@@ -22,10 +20,11 @@ from causalvae_fast.training.own_data import (
 )
 
 
-class ImagesExperiment(Experiment):
+class ImagesExperiment(GraphExperiment):
     """Images that nothing is known of."""
 
     name = "images"
+    config: ImagesConfig
 
     def __init__(self, config: ImagesConfig) -> None:
         self.images = open_images(config)
@@ -40,26 +39,13 @@ class ImagesExperiment(Experiment):
     def batch(self, index: Tensor, device: torch.device) -> tuple[Tensor, ...]:
         return (self.images.images(self.images.train[index]).to(device),)
 
-    def optimizer(self) -> torch.optim.Optimizer:
-        return graph_optimizer(self.model, self.config)
-
-    def rate(self, group: str, step: int, steps: int) -> float:
-        return graph_rate(self.config, group, step, steps)
-
-    def terms(self, model: Any, batch: tuple[Tensor, ...], progress: float) -> ImageTerms:
-        terms: ImageTerms = model(*batch)
-        return terms
-
     def loss(self, terms: ImageTerms, progress: float) -> Tensor:
         config = self.config
-        warm = min(1.0, 0.02 + progress / config.warm_up) if config.warm_up > 0 else 1.0
+        warm = warm_up(progress, config.warm_up)
         loss = self.weight * terms.reconstruction + warm * config.beta * terms.kl
         if terms.edges is None or progress < config.edge_start:
             return loss
         return loss + config.edge_weight * terms.edges
-
-    def after_step(self) -> None:
-        keep_logits_bounded(self.model, self.config.edge_logit_bound)
 
     def introduction(self) -> str:
         config = self.config

@@ -9,8 +9,8 @@ from typing import Annotated
 import tyro
 
 from causalvae_fast.models.image_vae import ImageVAEConfig
-from causalvae_fast.training.config_errors import check_device, check_fraction, check_numbers
-from causalvae_fast.training.own_data import check_networks
+from causalvae_fast.training.config_errors import check_numbers
+from causalvae_fast.training.own_data import check_own
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,6 @@ class ImagesConfig:
     """The model."""
 
     def __post_init__(self) -> None:
-        check_numbers(self, ("batch_size",), at_least=1)
-        check_numbers(self, ("epochs",), at_least=0)
-        rates = ("learning_rate", "mechanism_learning_rate", "edge_learning_rate")
-        check_numbers(self, (*rates, "nats", "edge_logit_bound"), above=0)
-        check_numbers(self, ("beta", "edge_weight"), at_least=0)
-        check_numbers(self, ("warm_up", "edge_start", "noise_start"), at_least=0, at_most=1)
-        check_fraction(self, "held_out")
-        check_networks(self)
-        check_numbers(self, ("seed",), at_least=0, at_most=2**31 - 1)
-        check_device(self.device)
+        check_own(self)
+        check_numbers(self, ("beta",), at_least=0)
+        check_numbers(self, ("warm_up",), at_least=0, at_most=1)

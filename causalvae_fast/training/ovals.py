@@ -9,7 +9,7 @@ from torch import Tensor
 
 from causalvae_fast.data import make_ovals
 from causalvae_fast.models.image_vae import ImageTerms, ImageVAE
-from causalvae_fast.training.experiment import Experiment
+from causalvae_fast.training.experiment import Experiment, warm_up
 from causalvae_fast.training.first_component import FirstComponent
 from causalvae_fast.training.ovals_config import OvalsConfig
 
@@ -71,7 +71,7 @@ class OvalsExperiment(Experiment):
 
     def loss(self, terms: ImageTerms, progress: float) -> Tensor:
         config = self.config
-        warm = min(1.0, 0.02 + progress / config.warm_up) if config.warm_up > 0 else 1.0
+        warm = warm_up(progress, config.warm_up)
         loss = config.reconstruction_weight * terms.reconstruction + warm * config.beta * terms.kl
         if terms.guide is None:
             return loss

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from causalvae_fast.data.survey import Survey
-from causalvae_fast.training.config_errors import ConfigError
+from causalvae_fast.training.config_errors import ConfigError, check_device, check_fraction, check_numbers
 
 Config = TypeVar("Config")
 
@@ -16,8 +16,17 @@ _LARGEST_FOR_PERCEPTRONS = 32  # pixels a side
 _DEFAULT_STEPS = 3000
 
 
-def check_networks(config: Any) -> None:
-    """Require the name of a kind of networks."""
+def check_own(config: Any) -> None:
+    """Require entries that both kinds of trainings have, in range."""
+    check_numbers(config, ("batch_size",), at_least=1)
+    check_numbers(config, ("epochs",), at_least=0)
+    rates = ("learning_rate", "mechanism_learning_rate", "edge_learning_rate")
+    check_numbers(config, (*rates, "nats", "edge_logit_bound"), above=0)
+    check_numbers(config, ("edge_weight",), at_least=0)
+    check_numbers(config, ("edge_start", "noise_start"), at_least=0, at_most=1)
+    check_fraction(config, "held_out")
+    check_numbers(config, ("seed",), at_least=0, at_most=2**31 - 1)
+    check_device(config.device)
     if config.networks not in NETWORKS:
         raise ConfigError(f"networks must be {', '.join(NETWORKS)}, got {config.networks!r}")
 

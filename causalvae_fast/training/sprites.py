@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from causalvae_fast.data import make_sprites
 from causalvae_fast.models.video_vae import VideoTerms, VideoVAE
 from causalvae_fast.training.config import SpritesConfig
-from causalvae_fast.training.experiment import Experiment
-from causalvae_fast.training.optimizer import graph_optimizer, graph_rate, keep_logits_bounded
+from causalvae_fast.training.graph_experiment import GraphExperiment
 
 
-class SpritesExperiment(Experiment):
+class SpritesExperiment(GraphExperiment):
     """Videos of a character that moves linearly."""
 
     name = "sprites"
+    config: SpritesConfig
 
     def __init__(self, config: SpritesConfig) -> None:
         self.config = config
@@ -35,16 +33,6 @@ class SpritesExperiment(Experiment):
     def batch(self, index: Tensor, device: torch.device) -> tuple[Tensor, ...]:
         return self.videos.frames[index].to(device), self.videos.background[index].to(device)
 
-    def optimizer(self) -> torch.optim.Optimizer:
-        return graph_optimizer(self.model, self.config)
-
-    def rate(self, group: str, step: int, steps: int) -> float:
-        return graph_rate(self.config, group, step, steps)
-
-    def terms(self, model: Any, batch: tuple[Tensor, ...], progress: float) -> VideoTerms:
-        terms: VideoTerms = model(*batch)
-        return terms
-
     def loss(self, terms: VideoTerms, progress: float) -> Tensor:
         config = self.config
         edge_weight = config.edge_weight if progress >= config.edge_start else 0.0
@@ -54,9 +42,6 @@ class SpritesExperiment(Experiment):
             + config.kl_weight * terms.kl
             + edge_weight * terms.edges
         )
-
-    def after_step(self) -> None:
-        keep_logits_bounded(self.model, self.config.edge_logit_bound)
 
     def introduction(self) -> str:
         config = self.config

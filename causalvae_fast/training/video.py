@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from causalvae_fast.data import UserVideos
 from causalvae_fast.models.video_vae import VideoTerms, VideoVAE
-from causalvae_fast.training.experiment import Experiment
-from causalvae_fast.training.optimizer import graph_optimizer, graph_rate, keep_logits_bounded
+from causalvae_fast.training.graph_experiment import GraphExperiment
 from causalvae_fast.training.own_data import (
     describe,
     filled_in,
@@ -22,10 +19,11 @@ from causalvae_fast.training.own_data import (
 from causalvae_fast.training.video_config import VideoConfig
 
 
-class VideoExperiment(Experiment):
+class VideoExperiment(GraphExperiment):
     """Windows of videos that nothing is known of."""
 
     name = "video"
+    config: VideoConfig
 
     def __init__(self, config: VideoConfig) -> None:
         self.videos = open_videos(config)
@@ -44,16 +42,6 @@ class VideoExperiment(Experiment):
         windows, background = self.videos.windows(index).to(device), self.videos.backgrounds_of(index)
         return (windows,) if background is None else (windows, background.to(device))
 
-    def optimizer(self) -> torch.optim.Optimizer:
-        return graph_optimizer(self.model, self.config)
-
-    def rate(self, group: str, step: int, steps: int) -> float:
-        return graph_rate(self.config, group, step, steps)
-
-    def terms(self, model: Any, batch: tuple[Tensor, ...], progress: float) -> VideoTerms:
-        terms: VideoTerms = model(*batch)
-        return terms
-
     def loss(self, terms: VideoTerms, progress: float) -> Tensor:
         config = self.config
         edge_weight = config.edge_weight if progress >= config.edge_start else 0.0
@@ -63,9 +51,6 @@ class VideoExperiment(Experiment):
             + config.kl_weight * terms.kl
             + edge_weight * terms.edges
         )
-
-    def after_step(self) -> None:
-        keep_logits_bounded(self.model, self.config.edge_logit_bound)
 
     def introduction(self) -> str:
         config, videos = self.config, self.videos

@@ -9,8 +9,8 @@ from typing import Annotated
 import tyro
 
 from causalvae_fast.models.video_vae import VideoVAEConfig
-from causalvae_fast.training.config_errors import ConfigError, check_device, check_fraction, check_numbers
-from causalvae_fast.training.own_data import check_networks
+from causalvae_fast.training.config_errors import ConfigError, check_numbers
+from causalvae_fast.training.own_data import check_own
 
 BACKGROUNDS = ("none", "median")
 
@@ -81,15 +81,7 @@ class VideoConfig:
     """The model."""
 
     def __post_init__(self) -> None:
-        check_numbers(self, ("batch_size",), at_least=1)
-        check_numbers(self, ("epochs",), at_least=0)
-        rates = ("learning_rate", "mechanism_learning_rate", "edge_learning_rate")
-        check_numbers(self, (*rates, "nats", "edge_logit_bound"), above=0)
-        check_numbers(self, ("prediction", "kl_weight", "edge_weight"), at_least=0)
-        check_numbers(self, ("edge_start", "noise_start"), at_least=0, at_most=1)
-        check_fraction(self, "held_out")
+        check_own(self)
+        check_numbers(self, ("prediction", "kl_weight"), at_least=0)
         if self.background_from not in BACKGROUNDS:
             raise ConfigError(f"background_from must be {' or '.join(BACKGROUNDS)}, got {self.background_from!r}")
-        check_networks(self)
-        check_numbers(self, ("seed",), at_least=0, at_most=2**31 - 1)
-        check_device(self.device)
