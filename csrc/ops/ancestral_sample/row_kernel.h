@@ -2,27 +2,32 @@
 // matrices after the other.
 //
 // Each number of a matrix is used once, so matrices are transposed into vectors chunk by chunk on the way in, the
-// gradients chunk by chunk on the way out, and no (d, d) buffer exists.
+// gradients row by row on the way out, and no (d, d) buffer exists.
 #pragma once
 
 #include <algorithm>
 
 #include "common/lanes.h"
-#include "common/output.h"
 #include "ops/ancestral_sample/intervention.h"
 
 namespace cvf::ancestral_sample::CVF_ISA {
 
 // One chunk of a row of a matrix in vectors: chunk[c] holds element (i, j + c) of each sample, zero from `length` on.
+//
+// What lies `ahead` is asked for, into the second level of the cache: the rows of as many matrices as there are lanes
+// are more than the hardware's prefetcher follows.
 template <class T>
 CVF_INLINE void load_chunk(const Batched<T>& matrices, LaneGroup group, int64_t at, int64_t length, const T* end,
-                           Vec<T> (&chunk)[kLanes<T>]) {
+                           int64_t ahead, Vec<T> (&chunk)[kLanes<T>]) {
   for (int lane = 0; lane < kLanes<T>; ++lane) {
     const T* source = matrices[group.sample(lane)] + at;
+    __builtin_prefetch(source + ahead, 0, 2);
     chunk[lane] = length >= kLanes<T> ? load(source) : load_first(source, length, end);
   }
   transpose<T>(chunk);
 }
+
+inline constexpr int64_t kRowsAhead = 2;
 
 template <class T, bool kQuadratic>
 class RowForward {
@@ -62,7 +67,7 @@ class RowForward {
   CVF_INLINE void add_products(const Batched<T>& matrices, const T* end, LaneGroup group, int64_t i, int64_t j,
                                const Scratch<V>& parents, V (&sum)[2]) const {
     V chunk[kWidth];
-    load_chunk(matrices, group, i * d_ + j, i - j, end, chunk);
+    load_chunk(matrices, group, i * d_ + j, i - j, end, kRowsAhead * d_, chunk);
     const int64_t count = std::min<int64_t>(kWidth, i - j);
     for (int64_t c = 0; c < count; ++c) sum[c % 2] += chunk[c] * parents[j + c];
   }
@@ -90,7 +95,8 @@ class RowBackward {
         z_(d_),
         adjoint_(d_),
         slope_(kQuadratic ? d_ : 0),
-        values_(d_) {}
+        values_(d_),
+        row_(d_ + kLanePadding<T>) {}
 
   // `offset_sum` and `values_sum` (d,) take gradients that the batch shares, if they are not null.
   void run(LaneGroup group, double* offset_sum, double* values_sum) {
@@ -135,7 +141,7 @@ class RowBackward {
     const V adjoint = adjoint_[i];
     for (int64_t j = 0; j < i; j += kWidth) {
       V chunk[kWidth];
-      load_chunk(matrices, group, i * d_ + j, i - j, end, chunk);
+      load_chunk(matrices, group, i * d_ + j, i - j, end, -kRowsAhead * d_, chunk);
       const int64_t count = std::min<int64_t>(kWidth, i - j);
       for (int64_t c = 0; c < count; ++c) to[j + c] += chunk[c] * adjoint;
     }
@@ -143,16 +149,10 @@ class RowBackward {
 
   // Row i of the gradient of a matrix: adjoint_i f(z_j) below the diagonal, zero elsewhere.
   template <class Function>
-  CVF_INLINE void write_row(const RowWriter<T>& writer, T* out, LaneGroup group, int64_t i, Function f) const {
+  CVF_INLINE void write_row(const RowWriter<T>& writer, T* out, LaneGroup group, int64_t i, Function f) {
     const V adjoint = adjoint_[i];
-    for (int64_t j = 0; j < d_; j += kWidth) {
-      V chunk[kWidth];
-      for (int c = 0; c < kWidth; ++c) chunk[c] = j + c < i ? adjoint * f(z_[j + c]) : V{};
-      if (j < i) transpose<T>(chunk);
-      for (int64_t lane = 0; lane < group.count; ++lane) {
-        writer.write(out + ((group.first + lane) * d_ + i) * d_, j, chunk[lane]);
-      }
-    }
+    for (int64_t j = 0; j < i; ++j) row_[j] = adjoint * f(z_[j]);
+    scatter_row(row_.data(), i, group, d_, i, writer, out);
   }
 
   void add_lanes(const Scratch<V>& vectors, LaneGroup group, double* sum) const {
@@ -167,6 +167,7 @@ class RowBackward {
   const RowWriter<T> jac_writer_, quadratic_writer_;
   OwnEquation<T> own_;
   Scratch<V> z_, adjoint_, slope_, values_;  // (d,) each
+  Scratch<V> row_;                           // of a gradient that is being written
 };
 
 }  // namespace cvf::ancestral_sample::CVF_ISA
