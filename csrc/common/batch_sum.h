@@ -1,6 +1,7 @@
 // Gradients of what the batch shares.
 #pragma once
 
+#include "common/parallel.h"
 #include "common/scratch.h"
 
 namespace cvf::CVF_ISA {
@@ -13,7 +14,7 @@ class BatchSum {
   // Nothing is summed if `out` (count,) is null.
   BatchSum(T* out, int64_t count, int threads)
       : out_(out), count_(out ? count : 0), threads_(threads), totals_(count_ * threads) {
-    for (int64_t k = 0; k < count_ * threads; ++k) totals_[k] = 0;
+    share(count_ * threads, [&](int64_t k) { totals_[k] = 0; });
   }
 
   explicit operator bool() const { return out_ != nullptr; }
@@ -22,14 +23,24 @@ class BatchSum {
   double* of_thread(int thread) { return out_ ? &totals_[thread * count_] : nullptr; }
 
   void write() const {
-    for (int64_t k = 0; k < count_; ++k) {
+    share(count_, [&](int64_t k) {
       double sum = 0;
       for (int thread = 0; thread < threads_; ++thread) sum += totals_[thread * count_ + k];
       out_[k] = static_cast<T>(sum);
-    }
+    });
   }
 
  private:
+  // Calls body(k) for all k < count, each of which moves a number or one of each thread from and to memory.
+  template <class Body>
+  void share(int64_t count, Body&& body) const {
+    auto part = [&](int, int64_t begin, int64_t end) {
+      for (int64_t k = begin; k < end; ++k) body(k);
+    };
+    const double work = 10.0 * static_cast<double>(count_ * threads_);
+    parallel_for(count, threads_for(count, work, threads_), part);
+  }
+
   T* out_;
   int64_t count_;
   int threads_;

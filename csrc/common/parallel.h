@@ -24,4 +24,16 @@ void parallel_for(int64_t items, int threads, Body& body) {
       &body);
 }
 
+// Calls body(item) for all items, on `threads` threads that take turns: where items get larger from the first to the
+// last, contiguous pieces would not be equal.
+template <class Body>
+void parallel_in_turns(int64_t items, int threads, Body&& body) {
+  auto part = [&](int, int64_t begin, int64_t end) {
+    for (int64_t first = begin; first < end; ++first) {
+      for (int64_t item = first; item < items; item += threads) body(item);
+    }
+  };
+  parallel_for(threads, threads, part);
+}
+
 }  // namespace cvf

@@ -33,6 +33,13 @@ struct Schedule {
   }
 };
 
+// Calls body(i) for all nodes, on as many threads as it is worth to move their weights.
+template <class T, class Body>
+void for_nodes(const Equations<T>& e, int requested_threads, Body&& body) {
+  const double work = 10.0 * static_cast<double>(e.d * e.hidden) * static_cast<double>(e.d);
+  parallel_in_turns(e.d, threads_for(e.d, work, requested_threads), body);
+}
+
 }  // namespace
 
 template <class T>
@@ -40,7 +47,7 @@ void forward(const Forward<T>& args, int requested_threads) {
   const Equations<T>& e = args.equations;
   const Schedule<T> schedule(e, requested_threads);
   Scratch<T> weights(PackedLayout<T>{e.d, e.hidden}.offset(e.d));
-  pack(e, weights.data());
+  for_nodes(e, requested_threads, [&](int64_t i) { pack(e, i, weights.data()); });
   auto body = [&](int, int64_t begin, int64_t end) {
     ForwardKernel<T> kernel(args, weights.data(), schedule.groups);
     for (int64_t block = begin; block < end; ++block) {
@@ -59,7 +66,7 @@ void backward(const Backward<T>& args, int requested_threads) {
   const int64_t size = PackedLayout<T>{e.d, e.hidden}.offset(e.d);
   const bool sums_weights = args.grad_w_in || args.grad_b_in || args.grad_edges;
   Scratch<T> weights(size), gradient(sums_weights ? size : 0);
-  pack(e, weights.data());
+  for_nodes(e, requested_threads, [&](int64_t i) { pack(e, i, weights.data()); });
   BatchSum<T> weights_sum(sums_weights ? gradient.data() : nullptr, size, threads);
   BatchSum<T> w_out(args.grad_w_out, e.d * e.hidden, threads), b_out(args.grad_b_out, e.d, threads);
   BatchSum<T> values(args.shared_values ? args.grad_values : nullptr, e.d, threads);
@@ -76,7 +83,7 @@ void backward(const Backward<T>& args, int requested_threads) {
   };
   parallel_for(schedule.blocks, threads, body);
   for (const BatchSum<T>* sum : {&weights_sum, &w_out, &b_out, &values}) sum->write();
-  if (sums_weights) unpack_gradients(args, gradient.data());
+  if (sums_weights) for_nodes(e, requested_threads, [&](int64_t i) { unpack_gradients(args, i, gradient.data()); });
 }
 
 template void forward<float>(const Forward<float>&, int);

@@ -24,45 +24,42 @@ struct PackedLayout {
   }
 };
 
+// Packs the weights of node i.
 template <class T>
-void pack(const Equations<T>& e, T* packed) {
+void pack(const Equations<T>& e, int64_t i, T* packed) {
   const PackedLayout<T> layout{e.d, e.hidden};
-  for (int64_t i = 0; i < e.d; ++i) {
-    const T* edges = e.edges + i * e.d;
-    for (int64_t k = 0; k < e.hidden; ++k) {
-      T* row = packed + layout.offset(i) + k * layout.row(i);
-      const T* w_in = e.w_in + (i * e.hidden + k) * e.d;
-      row[0] = e.b_in[i * e.hidden + k];
-      for (int64_t j = 0; j < i; ++j) row[1 + j] = w_in[j] * edges[j];
-    }
+  const T* edges = e.edges + i * e.d;
+  for (int64_t k = 0; k < e.hidden; ++k) {
+    T* row = packed + layout.offset(i) + k * layout.row(i);
+    const T* w_in = e.w_in + (i * e.hidden + k) * e.d;
+    row[0] = e.b_in[i * e.hidden + k];
+    for (int64_t j = 0; j < i; ++j) row[1 + j] = w_in[j] * edges[j];
   }
 }
 
-// The gradients of w_in, b_in and edges from that of what was packed.
+// The gradients of w_in, b_in and edges of node i from that of what was packed.
 template <class T>
-void unpack_gradients(const Backward<T>& args, const T* packed) {
+void unpack_gradients(const Backward<T>& args, int64_t i, const T* packed) {
   const Equations<T>& e = args.equations;
   const PackedLayout<T> layout{e.d, e.hidden};
+  const T* edges = e.edges + i * e.d;
   Scratch<double> of_edges(e.d);
-  for (int64_t i = 0; i < e.d; ++i) {
-    const T* edges = e.edges + i * e.d;
-    for (int64_t j = 0; j < e.d; ++j) of_edges[j] = 0;
-    for (int64_t k = 0; k < e.hidden; ++k) {
-      const T* row = packed + layout.offset(i) + k * layout.row(i);
-      const int64_t unit = i * e.hidden + k;
-      if (args.grad_b_in) args.grad_b_in[unit] = row[0];
-      if (args.grad_w_in) {
-        for (int64_t j = 0; j < i; ++j) args.grad_w_in[unit * e.d + j] = row[1 + j] * edges[j];
-        for (int64_t j = i; j < e.d; ++j) args.grad_w_in[unit * e.d + j] = T(0);
-      }
-      if (args.grad_edges) {
-        const T* w_in = e.w_in + unit * e.d;
-        for (int64_t j = 0; j < i; ++j) of_edges[j] += static_cast<double>(row[1 + j]) * static_cast<double>(w_in[j]);
-      }
+  for (int64_t j = 0; j < e.d; ++j) of_edges[j] = 0;
+  for (int64_t k = 0; k < e.hidden; ++k) {
+    const T* row = packed + layout.offset(i) + k * layout.row(i);
+    const int64_t unit = i * e.hidden + k;
+    if (args.grad_b_in) args.grad_b_in[unit] = row[0];
+    if (args.grad_w_in) {
+      for (int64_t j = 0; j < i; ++j) args.grad_w_in[unit * e.d + j] = row[1 + j] * edges[j];
+      for (int64_t j = i; j < e.d; ++j) args.grad_w_in[unit * e.d + j] = T(0);
     }
     if (args.grad_edges) {
-      for (int64_t j = 0; j < e.d; ++j) args.grad_edges[i * e.d + j] = static_cast<T>(of_edges[j]);
+      const T* w_in = e.w_in + unit * e.d;
+      for (int64_t j = 0; j < i; ++j) of_edges[j] += static_cast<double>(row[1 + j]) * static_cast<double>(w_in[j]);
     }
+  }
+  if (args.grad_edges) {
+    for (int64_t j = 0; j < e.d; ++j) args.grad_edges[i * e.d + j] = static_cast<T>(of_edges[j]);
   }
 }
 
