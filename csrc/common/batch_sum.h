@@ -1,6 +1,8 @@
 // Gradients of what the batch shares.
 #pragma once
 
+#include <algorithm>
+
 #include "common/parallel.h"
 #include "common/scratch.h"
 
@@ -11,9 +13,14 @@ namespace cvf::CVF_ISA {
 template <class T>
 class BatchSum {
  public:
-  // Nothing is summed if `out` (count,) is null.
-  BatchSum(T* out, int64_t count, int threads)
-      : out_(out), count_(out ? count : 0), threads_(threads), totals_(count_ * threads) {
+  // Nothing is summed if `out` (count,) is null. Where fewer threads add to it than there are, `available` of them
+  // share the rest of the work.
+  BatchSum(T* out, int64_t count, int threads, int available = 1)
+      : out_(out),
+        count_(out ? count : 0),
+        threads_(threads),
+        available_(std::max(threads, available)),
+        totals_(count_ * threads) {
     share(count_ * threads, [&](int64_t k) { totals_[k] = 0; });
   }
 
@@ -22,9 +29,10 @@ class BatchSum {
   // (count,), or null if nothing is summed.
   double* of_thread(int thread) { return out_ ? &totals_[thread * count_] : nullptr; }
 
-  void write() const {
+  // To `out`, or onto what is there.
+  void write(bool add = false) const {
     share(count_, [&](int64_t k) {
-      double sum = 0;
+      double sum = add ? static_cast<double>(out_[k]) : 0;
       for (int thread = 0; thread < threads_; ++thread) sum += totals_[thread * count_ + k];
       out_[k] = static_cast<T>(sum);
     });
@@ -38,12 +46,12 @@ class BatchSum {
       for (int64_t k = begin; k < end; ++k) body(k);
     };
     const double work = 10.0 * static_cast<double>(count_ * threads_);
-    parallel_for(count, threads_for(count, work, threads_), part);
+    parallel_for(count, threads_for(count, work, available_), part);
   }
 
   T* out_;
   int64_t count_;
-  int threads_;
+  int threads_, available_;
   Scratch<double> totals_;
 };
 

@@ -24,13 +24,18 @@ void parallel_for(int64_t items, int threads, Body& body) {
       &body);
 }
 
-// Calls body(item) for all items, on `threads` threads that take turns: where items get larger from the first to the
-// last, contiguous pieces would not be equal.
+// Items that get larger or smaller from the first to the last, dealt out to `threads` threads: forwards, backwards,
+// and so on, so that all get the same. Those of a thread begin with the number of the thread.
+inline int64_t next_dealt(int64_t item, int threads) {
+  return (item / threads + 1) * threads + (threads - 1 - item % threads);
+}
+
+// Calls body(item) for all items, which are dealt out.
 template <class Body>
-void parallel_in_turns(int64_t items, int threads, Body&& body) {
+void parallel_dealt(int64_t items, int threads, Body&& body) {
   auto part = [&](int, int64_t begin, int64_t end) {
     for (int64_t first = begin; first < end; ++first) {
-      for (int64_t item = first; item < items; item += threads) body(item);
+      for (int64_t item = first; item < items; item = next_dealt(item, threads)) body(item);
     }
   };
   parallel_for(threads, threads, part);

@@ -37,7 +37,7 @@ struct Schedule {
 template <class T, class Body>
 void for_nodes(const Equations<T>& e, int requested_threads, Body&& body) {
   const double work = 10.0 * static_cast<double>(e.d * e.hidden) * static_cast<double>(e.d);
-  parallel_in_turns(e.d, threads_for(e.d, work, requested_threads), body);
+  parallel_dealt(e.d, threads_for(e.d, work, requested_threads), body);
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ LaneGroup lane_group(int64_t group, int64_t batch) {
 }
 
 // Calls body(panels) on as many threads as the panels of a matrix are worth. They get shorter from the first to the
-// last, so that a thread takes every so many.
+// last, and are dealt out.
 template <class T, class Body>
 void share_panels(int64_t d, int requested_threads, Body&& body) {
   const int threads = threads_for(groups_of(d, kLanes<T>), matrix_work(1, d), requested_threads);
@@ -157,7 +157,7 @@ void backward_shared(const Backward<T>& args, const Sigma<T>& sigma, int request
   if (!args.grad_jac && !args.grad_offset) return;
   const int64_t d = args.d, blocks = LaneBlocks<T>::count(args.batch);
   const int threads = threads_for(blocks, static_cast<double>(args.batch * d * d), requested_threads);
-  BatchSum<T> jac(args.grad_jac, d * d, threads);
+  BatchSum<T> jac(args.grad_jac, d * d, threads, requested_threads);
   auto body = [&](int thread, int64_t begin, int64_t end) {
     SharedBackward<T> kernel(args);
     for (int64_t block = begin; block < end; ++block) {
@@ -167,9 +167,7 @@ void backward_shared(const Backward<T>& args, const Sigma<T>& sigma, int request
     }
   };
   parallel_for(blocks, threads, body);
-  if (!jac) return;
-  for (int64_t k = 0; k < d * d; ++k) jac.of_thread(0)[k] += static_cast<double>(args.grad_jac[k]);
-  jac.write();
+  jac.write(true);  // onto the part of scale_tril
 }
 
 }  // namespace

@@ -8,15 +8,18 @@
 #include <cstring>
 
 #include "common/output.h"
+#include "common/parallel.h"
 #include "common/triangular_solve.h"
 #include "ops/propagate/terms.h"
 
 namespace cvf::propagate::CVF_ISA {
 
-// Panels first, first + step, ... of a matrix.
+// The panels of a matrix that are dealt to one of `threads` threads.
 struct Panels {
   int64_t first = 0;
-  int64_t step = 1;
+  int threads = 1;
+
+  int64_t next(int64_t panel) const { return next_dealt(panel, threads); }
 };
 
 template <class T>
@@ -50,7 +53,7 @@ class TileForward {
 
   // S = W^-1 diag(sigma) of one matrix.
   void scale_tril(const T* jac, T* out, Panels panels = {}) {
-    for (int64_t k = panels.first * kPanel; k < d_; k += panels.step * kPanel) {
+    for (int64_t p = panels.first, k; (k = p * kPanel) < d_; p = panels.next(p)) {
       for (int64_t i = k * kColumns; i < d_ * kColumns; ++i) panel_[i] = V{};
       T* diagonal = reinterpret_cast<T*>(&panel_[k * kColumns]);
       for (int64_t c = 0; c < std::min<int64_t>(kPanel, d_ - k); ++c) diagonal[c * (kPanel + 1)] = sigma_[k + c];
@@ -122,7 +125,7 @@ class TileBackward {
 
   // Y = W^-T G, on and below the diagonal. Nothing is read from G behind `end`.
   void factor_adjoint(const T* jac, const T* upstream, const T* end, Panels panels = {}) {
-    for (int64_t k = panels.first * kPanel; k < d_; k += panels.step * kPanel) {
+    for (int64_t p = panels.first, k; (k = p * kPanel) < d_; p = panels.next(p)) {
       for (int64_t i = k; i < d_; ++i) {
         for (int64_t c = 0, j = k; c < kColumns; ++c, j += kWidth) {
           const T* source = upstream + i * d_ + j;
@@ -177,7 +180,7 @@ class TileBackward {
   // null.
   void jac_gradient(const T* loc, T* out, Panels panels = {}) {
     if (loc) std::memcpy(loc_.data(), loc, static_cast<size_t>(d_) * sizeof(T));
-    for (int64_t j = panels.first * kPanel; j < d_; j += panels.step * kPanel) {
+    for (int64_t p = panels.first, j; (j = p * kPanel) < d_; p = panels.next(p)) {
       const Right<T> right{vectors(transposed_, j), row_ / kWidth, 1};
       const auto write = [&](int64_t i, const V(&values)[kColumns]) {
         for (int64_t c = 0, k = j; c < kColumns && k < d_; ++c, k += kWidth) {

@@ -31,7 +31,7 @@ void run_lanes(const Arguments<T>& args, const Noise<T>& noise, int requested_th
   const double square = static_cast<double>(args.batch * args.d * args.d);
   const double work = args.scale_tril ? square * static_cast<double>(args.d) : square;
   const int threads = threads_for(groups, work, requested_threads);
-  SharedSums<T> sums(args, threads, args.d);
+  SharedSums<T> sums(args, threads, requested_threads, args.d);
   auto body = [&](int thread, int64_t begin, int64_t end) {
     LaneKernel<T> kernel(args, noise);
     in_pieces(begin, end, [&](int64_t first, int64_t last) {
@@ -48,7 +48,7 @@ template <class T, bool kPacked>
 void run_rows(const Arguments<T>& args, const Noise<T>& noise, int requested_threads) {
   const double work = static_cast<double>(args.batch * args.d * args.d);
   const int threads = threads_for(args.batch, work, requested_threads);
-  SharedSums<T> sums(args, threads, args.d);
+  SharedSums<T> sums(args, threads, requested_threads, args.d);
   auto body = [&](int thread, int64_t begin, int64_t end) {
     RowKernel<T, kPacked> kernel(args, noise);
     for (int64_t sample = begin; sample < end; ++sample) {
@@ -64,7 +64,7 @@ template <class T>
 void run_tiles(const Arguments<T>& args, const Noise<T>& noise, int requested_threads) {
   const double work = static_cast<double>(args.batch * args.d * args.d) * static_cast<double>(args.d);
   const int threads = threads_for(args.batch, work, requested_threads);
-  SharedSums<T> sums(args, threads, TileKernel<T>::padded_row(args.d));
+  SharedSums<T> sums(args, threads, requested_threads, TileKernel<T>::padded_row(args.d));
   auto body = [&](int thread, int64_t begin, int64_t end) {
     TileKernel<T> kernel(args, noise);
     in_pieces(begin, end, [&](int64_t first, int64_t last) {
@@ -86,7 +86,7 @@ void run_shared_diagonal(const Arguments<T>& args, const Noise<T>& noise, int re
   const double work = static_cast<double>(args.batch * args.d * args.d);
   const int threads = threads_for(blocks, work, requested_threads);
   const SharedJac<T> shared(args, noise);
-  SharedSums<T> sums(args, threads, Kernel::padded_row(args.d));
+  SharedSums<T> sums(args, threads, requested_threads, Kernel::padded_row(args.d));
   auto body = [&](int thread, int64_t begin, int64_t end) {
     Kernel kernel(args, noise, shared);
     in_pieces(begin, end, [&](int64_t first_block, int64_t last_block) {

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "common/lanes.h"
 #include "common/log_product.h"
@@ -21,11 +22,14 @@ struct SharedJac {
     const int64_t d = args.d;
     for (int64_t j = 0; j < d; ++j) column_norm[j] = noise.precision(j);
     for (int64_t i = 0; i < d; ++i) {
-      for (int64_t j = 0; j < d; ++j) {
-        const T a = j < i ? args.jac.data[args.jac_layout().row(i) + j] : T(0);
-        jac[i * d + j] = a;
-        if (j < i) column_norm[j] += noise.precision(i) * a * a;
+      const T* row = args.jac.data + args.jac_layout().row(i);
+      T* copy = &jac[i * d];
+      const T precision = noise.precision(i);
+      for (int64_t j = 0; j < i; ++j) {
+        copy[j] = row[j];
+        column_norm[j] += precision * row[j] * row[j];
       }
+      for (int64_t j = i; j < d; ++j) copy[j] = T(0);
     }
   }
 
@@ -93,15 +97,25 @@ class SharedDiagonalKernel {
   // Adds the terms that depend on the samples since the last flush through v_j = sum_b g_b s_bj^2 alone:
   // A_ij v_j / sigma_i^2 to dA, and -(v_i + sum_j A_ij^2 v_j) / sigma_i^2 to dlog_sigma.
   void flush(T* jac_sum, double* log_sigma_sum) {
+    constexpr int64_t kSums = 8;  // side by side, since a sum waits for its last addition
     for (int64_t i = 0; i < d_; ++i) {
       const double precision = static_cast<double>(noise_.precision(i));
-      double spread = variance_sum_[i];
-      for (int64_t j = 0; j < i; ++j) {
-        const double a = static_cast<double>(shared_.jac[i * d_ + j]);
-        spread += a * a * variance_sum_[j];
-        if (args_.grad_jac) jac_sum[i * row_ + j] += static_cast<T>(precision * a * variance_sum_[j]);
+      const T* a = &shared_.jac[i * d_];
+      double spread[kSums] = {variance_sum_[i]};
+      int64_t j = 0;
+      for (; j + kSums <= i; j += kSums) {
+        for (int64_t s = 0; s < kSums; ++s) {
+          const double element = static_cast<double>(a[j + s]);
+          spread[s] += element * element * variance_sum_[j + s];
+        }
       }
-      log_sigma_sum[i] -= precision * spread;
+      for (; j < i; ++j) spread[0] += static_cast<double>(a[j]) * static_cast<double>(a[j]) * variance_sum_[j];
+      log_sigma_sum[i] -= precision * std::accumulate(spread, spread + kSums, 0.0);
+      if (!args_.grad_jac) continue;
+      T* out = jac_sum + i * row_;
+      for (j = 0; j < i; ++j) {
+        out[j] += static_cast<T>(precision * static_cast<double>(a[j]) * variance_sum_[j]);
+      }
     }
     for (int64_t j = 0; j < d_; ++j) variance_sum_[j] = 0;
   }

@@ -1,8 +1,11 @@
 // What all kernels of sem_kl share: the parameters of the noise, and gradients that are summed over the batch.
 #pragma once
 
+#include <algorithm>
+
 #include "common/log_product.h"
 #include "common/noise.h"
+#include "common/parallel.h"
 #include "common/scratch.h"
 #include "common/simd.h"
 #include "ops/sem_kl/sem_kl.h"
@@ -22,17 +25,21 @@ T kl_value(const Noise<T>& noise, int64_t d, double mahalanobis, double log_det)
 template <class T>
 class SharedSums {
  public:
-  SharedSums(const Arguments<T>& args, int threads, int64_t row)
+  // Where fewer threads add to them than there are, `available` of them share the rest of the work.
+  SharedSums(const Arguments<T>& args, int threads, int available, int64_t row)
       : args_(args),
         row_(row),
         threads_(threads),
+        available_(std::max(threads, available)),
         jac_(args.shared_jac && args.grad_jac ? threads * args.d * row : 0),
         jac_total_(args.shared_jac && args.grad_jac ? threads * args.d * args.d : 0),
         offset_total_(threads * args.d),
         log_sigma_total_(threads * args.d) {
     if (sums_jac()) {
-      for (int64_t i = 0; i < threads * args.d * row; ++i) jac_[i] = T(0);
-      for (int64_t i = 0; i < threads * args.d * args.d; ++i) jac_total_[i] = 0;
+      for_rows(threads * args.d, [&](int64_t i) {
+        std::fill_n(&jac_[i * row_], row_, T(0));
+        std::fill_n(&jac_total_[i * args.d], args.d, 0.0);
+      });
     }
     for (int64_t i = 0; i < threads * args.d; ++i) offset_total_[i] = log_sigma_total_[i] = 0;
   }
@@ -57,17 +64,28 @@ class SharedSums {
   // Adds up the threads, in their order, into the outputs.
   void write() const {
     const int64_t d = args_.d;
-    for (int64_t i = 0; sums_jac() && i < d; ++i) {
-      const T zero{};
-      T* row = args_.grad_jac + args_.jac_layout().row(i);
-      const int64_t length = args_.packed_jac ? i + 1 : d;
-      for (int64_t j = 0; j < length; ++j) row[j] = j < i ? sum_of_threads(jac_total_, d * d, i * d + j) : zero;
+    if (sums_jac()) {
+      for_rows(d, [&](int64_t i) {
+        T* row = args_.grad_jac + args_.jac_layout().row(i);
+        for (int64_t j = 0; j < i; ++j) row[j] = sum_of_threads(jac_total_, d * d, i * d + j);
+        for (int64_t j = i; j < (args_.packed_jac ? i + 1 : d); ++j) row[j] = T(0);
+      });
     }
     if (args_.shared_offset && args_.grad_offset) reduce(offset_total_, d, args_.grad_offset);
     if (args_.grad_log_sigma) reduce(log_sigma_total_, d, args_.grad_log_sigma);
   }
 
  private:
+  // Calls body(i) for `rows` rows of the sums for a jac, each of which is moved from and to memory.
+  template <class Body>
+  void for_rows(int64_t rows, Body&& body) const {
+    auto part = [&](int, int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) body(i);
+    };
+    const double work = 10.0 * static_cast<double>(threads_ * args_.d * args_.d);
+    parallel_for(rows, threads_for(rows, work, available_), part);
+  }
+
   void reduce(const Scratch<double>& totals, int64_t count, T* out) const {
     for (int64_t i = 0; i < count; ++i) out[i] = sum_of_threads(totals, count, i);
   }
@@ -80,7 +98,7 @@ class SharedSums {
 
   const Arguments<T>& args_;
   int64_t row_;
-  int threads_;
+  int threads_, available_;
   Scratch<T> jac_;
   Scratch<double> jac_total_, offset_total_, log_sigma_total_;
 };
