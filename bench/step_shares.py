@@ -1,6 +1,6 @@
 """What a training step of the two experiments is made of: how much of it the data and the KL divergence take.
 
-    python bench/step_shares.py                       # sprites and ovals, with one thread and with two: a minute
+    python bench/step_shares.py                       # sprites and ovals, with one thread and with two
     python bench/step_shares.py sprites --threads 1 --rounds 50
 
 In each round one whole step of the trainer is timed (batch, forward pass, backward pass, update), and then each
@@ -10,9 +10,9 @@ part alone, on the same batch:
 - kl: the KL divergence and its gradients in posterior, coefficients, gates and noise, through autograd;
 - gates: the relaxed edges are drawn and penalised, with their gradients; nothing where the graph is given.
 
-Times are first deciles over rounds, since what other programs do on the machine adds more to a long step than to a
-short part of it; a share is the ratio of two of them. The first rounds, in which memory is touched for the first
-time, do not count.
+Times are medians over rounds, a share is the ratio of two of them. With one thread they are the processor time of
+the process, to which other programs on the machine add little; with more, time on the clock, for which the machine
+must have nothing else to do. The first rounds, in which memory is touched for the first time, do not count.
 """
 
 from __future__ import annotations
@@ -62,29 +62,25 @@ def measure(config: SpritesConfig | OvalsConfig, rounds: int) -> Shares:
     parts: dict[str, list[float]] = {name: [] for name in PARTS}
     for _ in range(_UNCOUNTED + rounds):
         index = torch.randperm(config.samples)[: config.batch_size]
-        begun = time.perf_counter()
         batch = experiment.batch(index, trainer.accelerator.device)
-        trainer._update(*batch)
-        steps.append(time.perf_counter() - begun)
+        steps.append(_seconds(lambda index=index: _step(trainer, experiment, index)))
         parts["data"].append(_seconds(lambda index=index: _floats(model, experiment, index)))
         posterior = _posterior(model, batch[0])
         parts["kl"].append(_seconds(lambda posterior=posterior: _kl(model, *posterior)))
         parts["gates"].append(0.0 if model.prior.edges is None else _seconds(lambda: _gates(model)))
-    whole = _first_decile(steps)
-    return Shares(
-        1e3 * whole, {name: (1e3 * _first_decile(t), _first_decile(t) / whole) for name, t in parts.items()}
-    )
-
-
-def _first_decile(times: list[float]) -> float:
-    """Of the rounds that count, in seconds."""
-    return statistics.quantiles(times[_UNCOUNTED:], n=10, method="inclusive")[0]
+    whole, *medians = (statistics.median(times[_UNCOUNTED:]) for times in (steps, *parts.values()))
+    return Shares(1e3 * whole, {name: (1e3 * t, t / whole) for name, t in zip(parts, medians, strict=True)})
 
 
 def _seconds(call: Callable[[], object]) -> float:
-    begun = time.perf_counter()
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    begun = clock()
     call()
-    return time.perf_counter() - begun
+    return clock() - begun
+
+
+def _step(trainer: Trainer, experiment: Experiment, index: Tensor) -> None:
+    trainer._update(*experiment.batch(index, trainer.accelerator.device))
 
 
 def _floats(model: VideoVAE | ImageVAE, experiment: Experiment, index: Tensor) -> None:
