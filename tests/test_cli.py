@@ -37,7 +37,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_evaluate_writes_and_prints_metrics(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(trained)]) == 0
     metrics = json.loads((trained / "metrics.json").read_text())
-    assert {"shd", "edges", "position_r2", "reconstruction", "prediction"} <= metrics.keys()
+    assert {"shd", "edges", "position_r2", "reconstruction", "prediction", "intervention"} <= metrics.keys()
+    assert metrics["extrapolation"].keys() == {"step_1", "step_2", "step_3"}
     assert {"parent", "child", "coefficient", "probability"} == metrics["edges"][0].keys()
     assert metrics["step"] == metrics["steps"] == 4
     printed = capsys.readouterr()
@@ -48,7 +49,13 @@ def test_evaluate_writes_and_prints_metrics(trained: Path, capsys: pytest.Captur
 def test_figures_are_drawn(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["figures", str(trained)]) == 0
     drawn = {path.name for path in (trained / "figures").glob("*.png")}
-    assert {"graph.png", "latent_response.png", "extrapolation.png"} <= drawn
+    assert drawn >= {
+        "architecture.png",
+        "extrapolation.png",
+        "graph.png",
+        "interventions.png",
+        "latent_response.png",
+    }
     assert "graph.png" in capsys.readouterr().out
 
 

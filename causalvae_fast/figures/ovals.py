@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from causalvae_fast.data import make_ovals
+from causalvae_fast.figures.architecture import draw_architecture
 from causalvae_fast.figures.graph import draw_graph
 from causalvae_fast.figures.latent_response import draw_latent_response
 from causalvae_fast.figures.noise_traversal import draw_noise_grid, draw_noise_superimposed
@@ -24,7 +25,7 @@ _GRID_REACH, _GRID_STEPS = 2.0, 9  # standard deviations of the noise, and image
 @torch.no_grad()
 def draw_oval_figures(runs: Sequence[tuple[ImageVAE, OvalsConfig]], folder: Path) -> list[Path]:
     """Prior and aggregate posterior of all runs, and of the first one the response to position, traversals of its
-    noise and its graph; returns the files.
+    noise, its graph and its architecture; returns the files.
     """
     ovals = make_ovals()
     panels, means = [], []
@@ -49,6 +50,7 @@ def draw_oval_figures(runs: Sequence[tuple[ImageVAE, OvalsConfig]], folder: Path
         draw_noise_grid(images, latents, _GRID_REACH, folder / "noise_grid.png"),
         draw_noise_superimposed(images, latents, _GRID_REACH, folder / "noise_superimposed.png"),
         draw_graph(model.prior.to_networkx(), 1, model.config.latents, folder / "graph.png"),
+        draw_architecture(model, folder / "architecture.png"),
     ]
 
 

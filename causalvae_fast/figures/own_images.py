@@ -9,6 +9,7 @@ from torch import Tensor
 
 from causalvae_fast.data import UserImages
 from causalvae_fast.data.user_videos import as_float
+from causalvae_fast.figures.architecture import draw_architecture
 from causalvae_fast.figures.graph import draw_graph
 from causalvae_fast.figures.image_grid import draw_image_grid
 from causalvae_fast.figures.prior_posterior import draw_prior_posterior
@@ -24,7 +25,8 @@ _REACH, _STEPS = 2.0, 9  # standard deviations of the noise, and images along th
 
 @torch.no_grad()
 def draw_image_figures(model: ImageVAE, images: UserImages, folder: Path) -> list[Path]:
-    """Graph, prior and aggregate posterior, traversals of the noise and reconstructions; returns the files.
+    """Graph, prior and aggregate posterior, traversals of the noise, reconstructions, and the
+    architecture; returns the files.
 
     Prior and posterior are drawn of the pairs of latents with an edge between them, or of the two that vary most.
     """
@@ -60,6 +62,7 @@ def draw_image_figures(model: ImageVAE, images: UserImages, folder: Path) -> lis
             caption="the noise of one latent, in its standard deviations; that of the others is 0",
         ),
         draw_image_grid(rows, ["data", "model"], [], folder / "reconstruction.png"),
+        draw_architecture(model, folder / "architecture.png"),
     ]
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from causalvae_fast.data import UserVideos
 from causalvae_fast.data.user_videos import Segment, as_float
+from causalvae_fast.figures.architecture import draw_architecture
 from causalvae_fast.figures.extrapolation import draw_extrapolation
 from causalvae_fast.figures.graph import draw_graph
 from causalvae_fast.figures.image_grid import draw_image_grid
@@ -34,7 +35,8 @@ class Continuation(NamedTuple):
 
 @torch.no_grad()
 def draw_video_figures(model: VideoVAE, videos: UserVideos, folder: Path) -> list[Path]:
-    """Graph, latents over time, interventions on each latent, and extrapolations; returns the files."""
+    """Graph, latents over time, interventions on each latent, extrapolations, and the architecture; returns
+    the files."""
     frames, k = model.config.frames, model.config.latents
     steps = min(_STEPS, longest_extrapolation(model, videos))
     continued = continue_held_out(model, videos, steps, _SAMPLES)
@@ -43,6 +45,7 @@ def draw_video_figures(model: VideoVAE, videos: UserVideos, folder: Path) -> lis
         _draw_tracks(model, videos, folder / "latents.png"),
         _draw_interventions(model, videos, folder / "interventions.png"),
         draw_extrapolation(continued.truth, continued.predicted, frames - 1, folder / "extrapolation.png"),
+        draw_architecture(model, folder / "architecture.png"),
     ]
 
 

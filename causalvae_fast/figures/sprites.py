@@ -8,16 +8,18 @@ import torch
 from torch import Tensor
 
 from causalvae_fast.data import SpriteVideos
+from causalvae_fast.data.character_position import in_view
+from causalvae_fast.figures.architecture import draw_architecture
 from causalvae_fast.figures.extrapolation import draw_extrapolation
 from causalvae_fast.figures.graph import draw_graph
 from causalvae_fast.figures.latent_response import draw_latent_response
+from causalvae_fast.figures.sprite_interventions import draw_sprite_interventions
 from causalvae_fast.models.video_vae import VideoVAE
-
-_MARGIN = 2.0  # pixels: a character whose centre is further inside the frame than this is in view
 
 
 def draw_sprite_figures(model: VideoVAE, videos: SpriteVideos, folder: Path) -> list[Path]:
-    """The learned graph, the response of each latent to position, and extrapolations; returns the files.
+    """The learned graph, the response of each latent to position, interventions on each, extrapolations, and the
+    architecture; returns the files.
 
     The response is drawn for positions as in training, in the first frames of each video.
 
@@ -32,7 +34,9 @@ def draw_sprite_figures(model: VideoVAE, videos: SpriteVideos, folder: Path) -> 
     return [
         draw_graph(model.prior.to_networkx(), frames, latents, folder / "graph.png"),
         draw_latent_response(videos.positions[:, :frames].flatten(0, 1), z, folder / "latent_response.png"),
+        draw_sprite_interventions(model, videos, folder / "interventions.png"),
         draw_sprite_extrapolation(model, videos, folder / "extrapolation.png"),
+        draw_architecture(model, folder / "architecture.png"),
     ]
 
 
@@ -42,7 +46,7 @@ def draw_sprite_extrapolation(model: VideoVAE, videos: SpriteVideos, path: Path,
     Shown are the first `samples` videos in which the character stays in view; in the others, the last frames are
     often an empty background.
     """
-    chosen = in_view(videos)[:samples]
+    chosen = videos_in_view(videos)[:samples]
     truth = videos.frames[chosen].float() / 255
     return draw_extrapolation(truth, continue_videos(model, videos, chosen), model.config.frames - 1, path)
 
@@ -58,8 +62,6 @@ def continue_videos(model: VideoVAE, videos: SpriteVideos, chosen: Tensor) -> Te
     )
 
 
-def in_view(videos: SpriteVideos) -> Tensor:
+def videos_in_view(videos: SpriteVideos) -> Tensor:
     """Numbers of the videos in which the character is in view in every frame."""
-    size = videos.frames.shape[2]
-    inside = (videos.positions >= _MARGIN) & (videos.positions <= size - 1 - _MARGIN)
-    return inside.flatten(1).all(1).nonzero().squeeze(1)
+    return in_view(videos.positions).all(1).nonzero().squeeze(1)

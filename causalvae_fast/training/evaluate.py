@@ -6,6 +6,7 @@ import json
 from typing import Any, TypeVar
 
 from causalvae_fast.data import SpriteVideos, make_ovals, make_sprites
+from causalvae_fast.data.character import load_character
 from causalvae_fast.models.image_vae import ImageVAE
 from causalvae_fast.models.video_vae import VideoVAE
 from causalvae_fast.training.checkpoint import write_atomically
@@ -15,6 +16,7 @@ from causalvae_fast.training.ovals_config import OvalsConfig
 from causalvae_fast.training.ovals_evaluation import evaluate_ovals, ovals_text
 from causalvae_fast.training.own_runs import evaluate_own
 from causalvae_fast.training.runs import Run
+from causalvae_fast.training.sprite_positions import EXTRAPOLATED
 
 Model = TypeVar("Model")
 Config = TypeVar("Config")
@@ -39,7 +41,8 @@ def evaluate_run(run: Run) -> tuple[dict[str, Any], str]:
         metrics |= own
     else:
         model, config = sprites_parts(run)
-        metrics |= evaluate_sprites(model, held_out_sprites(config, config.model.frames))
+        videos = held_out_sprites(config, config.model.frames - 1 + EXTRAPOLATED)
+        metrics |= evaluate_sprites(model, videos, load_character(config.sprite))
         text = metrics_text(metrics, config.model.latents)
     write_atomically(run.folder.metrics, (json.dumps(metrics, indent=2) + "\n").encode())
     return metrics, text

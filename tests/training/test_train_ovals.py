@@ -132,6 +132,7 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["figures", str(run), "--compare", str(isotropic)]) == 0
     drawn = {path.name for path in (run / "figures").glob("*.png")}
     assert drawn == {
+        "architecture.png",
         "graph.png",
         "latent_response.png",
         "noise_grid.png",

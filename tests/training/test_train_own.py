@@ -114,7 +114,8 @@ def test_the_command_line_on_images(tmp_path: Path, data: Path, capsys: pytest.C
     assert f"KL divergence                {metrics['kl']:.2f} nats" in capsys.readouterr().out
     assert main(["figures", str(run)]) == 0
     drawn = {path.name for path in (run / "figures").glob("*.png")}
-    assert drawn == {"graph.png", "prior_posterior.png", "noise_grid.png", "reconstruction.png"}
+    names = ("architecture", "graph", "prior_posterior", "noise_grid", "reconstruction")
+    assert drawn == {f"{name}.png" for name in names}
     model = cvf.load(run)
     assert isinstance(model, ImageVAE)
     assert (model.config.image, model.config.convolutional, model.config.prior) == ((8, 10, 1), False, "mlp")
@@ -131,7 +132,8 @@ def test_the_command_line_on_videos(tmp_path: Path, data: Path, capsys: pytest.C
     assert {"edges", "kl", "reconstruction", "prediction", "frame_before", "background_alone"} <= metrics.keys()
     assert main(["figures", str(run)]) == 0
     drawn = {path.name for path in (run / "figures").glob("*.png")}
-    assert drawn == {"graph.png", "latents.png", "interventions.png", "extrapolation.png"}
+    names = ("architecture", "graph", "latents", "interventions", "extrapolation")
+    assert drawn == {f"{name}.png" for name in names}
     assert main(["extrapolate", str(run), "--steps", "2"]) == 0
     with np.load(run / "extrapolation.npz", allow_pickle=False) as arrays:
         assert arrays["truth"].shape == arrays["predicted"].shape == (1, 4, 8, 10, 3)
