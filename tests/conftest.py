@@ -11,6 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
+# For the few graphs that tests compile, Inductor's headers and processes take longer to prepare than they save.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+os.environ.setdefault("TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS", "0")
 # Without a GPU, Triton's interpreter runs its kernels. It is asked when torch, for the package, imports Triton.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")

@@ -1,6 +1,7 @@
 // What the C++ tests need: a check that counts failures and says where.
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstdio>
 #include <limits>
@@ -22,6 +23,10 @@ inline bool close(double actual, double expected, double tolerance, double unit 
   if (std::isinf(expected)) return actual == expected;
   return std::abs(actual - expected) <= tolerance * std::fmax(std::abs(expected), unit);
 }
+
+// Of the combinations of some choices, bits of `flags`, half, in which any fewer of them still take all their values.
+// For shapes that take long, whose kernels have met all combinations at others.
+inline bool even(int flags) { return std::popcount(static_cast<unsigned>(flags)) % 2 == 0; }
 
 inline int report(const char* name) {
   std::printf("%s: %s\n", name, failures == 0 ? "passed" : "FAILED");

@@ -146,6 +146,7 @@ void test_type(std::mt19937& random) {
   for (const int64_t d : {1, 2, 3, 5, 16, 17, 33, 64, 100}) {
     for (const int64_t batch : {0, 1, 17, 40}) {
       for (int flags = 0; flags < 16; ++flags) {
+        if (d > 17 && !cvf::test::even(flags)) continue;
         const Shape shape{batch, d, (flags & 1) != 0, (flags & 2) != 0, (flags & 4) != 0, (flags & 8) != 0};
         const Tensors<T> tensors = random_tensors<T>(shape, random);
         const Results<double> truth = expected(shape, tensors);

@@ -203,6 +203,7 @@ void test_type(std::mt19937& random) {
   for (const int64_t d : {1, 2, 3, 5, 16, 17, 33, 40, 64}) {
     for (const int64_t batch : {1, 16, 17}) {
       for (int flags = 0; flags < 16; ++flags) {
+        if (d > 17 && !cvf::test::even(flags)) continue;
         const Shape shape{batch, d, (flags & 1) != 0, (flags & 2) != 0, (flags & 4) != 0, (flags & 8) != 0};
         Tensors<T> tensors;
         const Results<double> truth = make(shape, tensors, random);

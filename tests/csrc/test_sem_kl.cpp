@@ -205,7 +205,8 @@ template <class T>
 void test_type(std::mt19937& random) {
   for (const int64_t d : {1, 2, 3, 5, 16, 17, 33, 64, 100}) {
     for (const int64_t batch : {1, 17}) {
-      for (const int flags : {0, 1, 2, 3, 4, 5, 6, 7}) {
+      for (int flags = 0; flags < 8; ++flags) {
+        if (d > 33 && !cvf::test::even(flags)) continue;
         const Shape shape{batch, d, (flags & 1) != 0, (flags & 2) != 0, (flags & 4) != 0};
         const Tensors<T> tensors = random_tensors<T>(shape, random);
         const Results<double> truth = expected(shape, tensors);

@@ -50,10 +50,23 @@ def test_the_first_step_is_that_of_the_isotropic_prior(example: ModuleType) -> N
     assert causal == pytest.approx(isotropic, rel=1e-6)
 
 
+def test_the_script() -> None:
+    command = [sys.executable, str(EXAMPLE), "--steps", "5"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "nats per image" in result.stdout
+
+
 @pytest.mark.parametrize(
     "options", [("--prior", "causal"), ("--mechanism", "mlp"), ("--prior", "isotropic")], ids=" ".join
 )
-def test_the_script(options: tuple[str, str]) -> None:
-    command = [sys.executable, str(EXAMPLE), *options, "--steps", "5"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert "nats per image" in result.stdout
+def test_options_of_the_script(
+    example: ModuleType,
+    options: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(EXAMPLE), *options, "--steps", "5"])
+    example.main()
+    printed = capsys.readouterr().out
+    assert "nats per image" in printed
+    assert ("edges found" in printed) == (options != ("--prior", "isotropic"))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
-from gaussian_inputs import COMBINATIONS, gaussian_case
+from gaussian_inputs import COMBINATIONS, GaussianInputs, gaussian_case
 from inputs import DTYPES, POSTERIORS, SHARING, SEMInputs, sem_inputs
-from mlp_inputs import mlp_inputs
+from mlp_inputs import MLPInputs, mlp_inputs
 from mlp_sem_kl_inputs import BATCHED, MLPSEMInputs, mlp_sem_inputs
 from pivot_inputs import pivot_inputs
 from torch import Tensor
@@ -35,15 +35,26 @@ OPS = (
     "ancestral_sample",
     "mlp_ancestral_sample",
 )
+POWER = {"diagonal": 2, "full": 3, "packed": 3}  # of d, in the operations that a sample takes
 # Samples across lanes, one sample in rows or tiles, and what only a full posterior has above 64.
 SIZES = (16, 40, 72)
 
 BatchSize = Callable[[int, int], int]  # (d, p): of samples that take d^p operations each
+Drawn = TypeVar("Drawn", bound=tuple[Tensor, ...])
+# So many different samples are drawn, which takes longer than what is tested; a larger batch repeats them.
+DIFFERENT = 61
 
 
 def two_threads_worth(d: int, power: int) -> int:
     """Enough for the kernels to use two threads (csrc/common/parallel.cpp), and not a multiple of anything."""
     return 2_200_000 // d**power + 3
+
+
+def drawn(make: Callable[[int], Drawn], batched: Sequence[bool], batch: int) -> Drawn:
+    """Inputs that `make` makes for fewer samples, repeated; of those that are `batched`."""
+    inputs, repeated = make(min(batch, DIFFERENT)), torch.arange(batch) % DIFFERENT
+    tensors = (t[repeated] if own else t for t, own in zip(inputs, batched, strict=True))
+    return type(inputs)(*tensors)
 
 
 class Case(NamedTuple):
@@ -87,13 +98,20 @@ def cases(
         yield from _CASES[op](d, dtype, batch_size)
 
 
-def every_case(sizes: Sequence[int] = SIZES) -> list[Case]:
-    return [case for op, dtype in itertools.product(OPS, DTYPES) for case in cases(op, dtype, sizes)]
+def every_case(sizes: Sequence[int] = SIZES, dtypes: Sequence[torch.dtype] = DTYPES) -> list[Case]:
+    return [case for op, dtype in itertools.product(OPS, dtypes) for case in cases(op, dtype, sizes)]
+
+
+def _sem(
+    d: int, power: int, posterior: str, jac: str, offset: str, dtype: torch.dtype, batch_size: BatchSize
+) -> SEMInputs:
+    batched = (jac == "per_sample", offset == "per_sample", False, True, True)
+    return drawn(lambda n: sem_inputs(n, d, posterior, jac, offset, dtype), batched, batch_size(d, power))
 
 
 def _sem_kl(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]:
     for posterior, jac, reduction in itertools.product(POSTERIORS, SHARING, ("none", "mean")):
-        inputs = sem_inputs(batch_size(d, 2 if posterior == "diagonal" else 3), d, posterior, jac, dtype=dtype)
+        inputs = _sem(d, POWER[posterior], posterior, jac, "per_sample", dtype, batch_size)
 
         def call(*tensors: Tensor, reduction: str = reduction) -> Tensor:
             return SEMInputs(*tensors).call(sem_kl, reduction=reduction)
@@ -101,7 +119,7 @@ def _sem_kl(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]
         name = f"sem_kl-{posterior}-jac_{jac}-{reduction}-{d}"
         yield Case(name, call, inputs, inputs.batched, reduction == "none")
     for posterior in POSTERIORS:
-        inputs = sem_inputs(batch_size(d, 2 if posterior == "diagonal" else 3), d, posterior, dtype=dtype)
+        inputs = _sem(d, POWER[posterior], posterior, "per_sample", "per_sample", dtype, batch_size)
         packed = inputs._replace(jac=pack_tril(inputs.jac))
         if posterior == "full":
             packed = packed._replace(factor=pack_tril(inputs.factor))
@@ -115,18 +133,21 @@ def _sem_kl(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]
 def _mlp_sem_kl(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]:
     kinds = (("diagonal", "none"), ("diagonal", "mean"), ("full", "none"), ("packed", "mean"))
     for posterior, reduction in kinds:
-        inputs = mlp_sem_inputs(batch_size(d, 2 if posterior == "diagonal" else 3), d, 3, posterior, dtype)
+
+        def make(n: int, posterior: str = posterior) -> MLPSEMInputs:
+            return mlp_sem_inputs(n, d, 3, posterior, dtype)
 
         def call(*tensors: Tensor, posterior: str = posterior, reduction: str = reduction) -> Tensor:
             return MLPSEMInputs(*tensors).call(posterior, reduction=reduction)
 
+        inputs = drawn(make, BATCHED, batch_size(d, POWER[posterior]))
         name = f"mlp_sem_kl-{posterior}-{reduction}-{d}"
         yield Case(name, call, inputs.laid_out(posterior), BATCHED, reduction == "none")
 
 
 def _propagate(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]:
     for jac in SHARING:
-        inputs = sem_inputs(batch_size(d, 2 if jac == "shared" else 3), d, "diagonal", jac, dtype=dtype)
+        inputs = _sem(d, 2 if jac == "shared" else 3, "diagonal", jac, "per_sample", dtype, batch_size)
         # One factor for the batch is expanded by torch, whose backward pass sums over the batch: here it is not.
         function = propagate if jac == "per_sample" else propagate_op
         yield Case(f"propagate-jac_{jac}-{d}", function, inputs[:3], inputs.batched[:3], jac == "per_sample")
@@ -134,32 +155,39 @@ def _propagate(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Ca
 
 def _gaussian_kl(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]:
     for given, shared in itertools.product(COMBINATIONS, ("nothing", "both")):
-        case = gaussian_case(batch_size(d, 3), d, given, shared, dtype)
+        case = gaussian_case(1, d, given, shared, dtype)
+
+        def make(n: int, given: tuple[str, str] = given, shared: str = shared) -> GaussianInputs:
+            return gaussian_case(n, d, given, shared, dtype).inputs
 
         def call(*tensors: Tensor, case: Any = case) -> Tensor:
             value = case.call(gaussian_kl, *tensors)
             assert isinstance(value, Tensor)
             return value
 
-        yield Case(f"gaussian_kl-{'-'.join(given)}-{shared}-{d}", call, case.inputs, case.inputs.batched)
+        batched = case.inputs.batched
+        inputs = drawn(make, batched, batch_size(d, 3))
+        yield Case(f"gaussian_kl-{'-'.join(given)}-{shared}-{d}", call, inputs, batched)
 
 
 def _pivot_kl(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]:
-    pivots = 5
+    pivots, batched = 5, (False, False, False, True, True)
     for posterior, reduce in itertools.product(POSTERIORS, REDUCTIONS):
-        batch = batch_size(d, 2 if posterior == "diagonal" else 3)
-        inputs = pivot_inputs(batch, pivots, d, posterior, dtype)
+
+        def make(n: int, posterior: str = posterior) -> SEMInputs:
+            return pivot_inputs(n, pivots, d, posterior, dtype)
 
         def call(*tensors: Tensor, reduce: str = reduce) -> Any:
             inputs = SEMInputs(*tensors)
             return pivot_kl(*tensors[:4], **{inputs.factor_name: inputs.factor}, reduce=reduce)
 
-        yield Case(f"pivot_kl-{posterior}-{reduce}-{d}", call, inputs, (False, False, False, True, True))
+        inputs = drawn(make, batched, batch_size(d, POWER[posterior]))
+        yield Case(f"pivot_kl-{posterior}-{reduce}-{d}", call, inputs, batched)
 
 
 def _ancestral_sample(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]:
     for jac, kind in itertools.product(SHARING, ("linear", "quadratic")):
-        inputs = sem_inputs(batch_size(d, 2), d, "diagonal", jac, "shared", dtype=dtype)
+        inputs = _sem(d, 2, "diagonal", jac, "shared", dtype, batch_size)
         do_mask = torch.arange(d) % 5 == 2
 
         def call(noise: Tensor, jac: Tensor, offset: Tensor, values: Tensor, *quadratic: Tensor) -> Tensor:
@@ -175,7 +203,12 @@ def _ancestral_sample(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iter
 
 def _mlp_ancestral_sample(d: int, dtype: torch.dtype, batch_size: BatchSize) -> Iterator[Case]:
     for do in ("shared", "per_sample"):
-        inputs = mlp_inputs(batch_size(d, 2), d, 3, do, dtype)
+
+        def make(n: int, do: str = do) -> MLPInputs:
+            return mlp_inputs(n, d, 3, do, dtype)
+
+        own = do == "per_sample"
+        inputs = drawn(make, (True, *(False,) * 5, own, own), batch_size(d, 2))
 
         def call(*tensors: Tensor, do_mask: Tensor = inputs.do_mask) -> Tensor:
             return mlp_ancestral_sample(*tensors[:-1], do_mask=do_mask, do_values=tensors[-1])

@@ -20,7 +20,6 @@ ALL = (True,) * 4
 SHARED = ("nothing", "loc", "matrix", "both")
 
 each_combination = pytest.mark.parametrize("given", COMBINATIONS, ids=lambda given: "q_{}-p_{}".format(*given))
-each_sharing = pytest.mark.parametrize("shared", SHARED, ids=lambda shared: f"share_{shared}")
 
 
 class GaussianInputs(NamedTuple):

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from checks import BATCHES, ISAS, SIZES, each_dtype, each_jac, each_kernel, same_bits
+from checks import BATCHES, ISAS, ONE_PER_KERNEL, SIZES, each_dtype, each_jac, same_bits
+from covering import each_meeting
 from fused_checks import as_tuple, check_in_pytorch, everything
 from inputs import DTYPES, SHARING, upstream_gradient
 from mpmath import mp
@@ -36,7 +37,7 @@ KERNELS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "quadratic": (quadratic_cpu, quadratic_backward_cpu),
 }
 each_kind = pytest.mark.parametrize("kind", OPS)
-each_intervention = pytest.mark.parametrize("do", ["none", *SHARING], ids=lambda do: f"do_{do}")
+INTERVENTIONS = ("none", *SHARING)
 
 
 class Inputs(NamedTuple):
@@ -166,12 +167,7 @@ def check_gradients(
 # Against the reference: every shape, instruction set and dtype.
 
 
-@each_dtype
-@each_intervention
-@each_jac
-@each_kind
-@pytest.mark.parametrize("batch", BATCHES, ids=lambda batch: f"N{batch}")
-@pytest.mark.parametrize("d", SIZES, ids=lambda d: f"d{d}")
+@each_meeting(4, d=SIZES, batch=BATCHES, kind=list(OPS), jac=SHARING, do=INTERVENTIONS, dtype=DTYPES)
 def test_reference(d: int, batch: int, kind: str, jac: str, do: str, dtype: torch.dtype) -> None:
     inputs = make_inputs(kind, batch, d, jac, do, dtype)
     expected, upstream, expected_gradients = truth(inputs)
@@ -183,10 +179,7 @@ def test_reference(d: int, batch: int, kind: str, jac: str, do: str, dtype: torc
         check_gradients(gradients, expected_gradients, inputs, isa)
 
 
-@each_kernel
-@each_jac
-@each_kind
-@pytest.mark.parametrize("batch", [16, 31, 32, 33, 3000])
+@each_meeting(batch=(16, 31, 32, 33, 3000), kind=list(OPS), jac=SHARING, d=ONE_PER_KERNEL)
 def test_sizes_of_the_batch(batch: int, kind: str, jac: str, d: int) -> None:
     inputs = make_inputs(kind, batch, d, jac, dtype=torch.float32)
     expected, upstream, expected_gradients = truth(inputs)
@@ -197,9 +190,7 @@ def test_sizes_of_the_batch(batch: int, kind: str, jac: str, d: int) -> None:
         check_gradients(gradients, expected_gradients, inputs, isa)
 
 
-@each_dtype
-@each_kind
-@pytest.mark.parametrize("d", [40, 64])
+@each_meeting(2, d=(40, 64), kind=list(OPS), dtype=DTYPES)
 def test_large_results_which_are_written_past_the_cache(d: int, kind: str, dtype: torch.dtype) -> None:
     inputs = make_inputs(kind, (17 << 20) // (d * d * dtype.itemsize) + 1, d, "per_sample", dtype=dtype)
     _, upstream, expected_gradients = truth(inputs)
@@ -307,12 +298,11 @@ def _floating(tensors: Sequence[Tensor]) -> list[Tensor]:
 # In PyTorch.
 
 
-@each_jac
-@pytest.mark.parametrize("do", SHARING)
-@each_kind
+@each_meeting(2, kind=list(OPS), do=SHARING, jac=SHARING)
 def test_in_pytorch(kind: str, do: str, jac: str) -> None:
+    """Symbolic shapes, which take seconds, of one for each kind."""
     inputs = make_inputs(kind, 3, 4, jac, do)
-    check_in_pytorch(inputs.op, inputs.tensors, symbolic=jac == do)
+    check_in_pytorch(inputs.op, inputs.tensors, symbolic=do == "per_sample")
 
 
 @each_kind
@@ -353,12 +343,9 @@ def test_what_stands_above_the_triangles_is_ignored(d: int, kind: str, jac: str)
     assert same_bits(everything(inputs.op, poisoned.tensors), everything(inputs.op, inputs.tensors))
 
 
-@each_dtype
-@each_jac
-@each_kind
-@each_kernel
-@pytest.mark.parametrize("number", [math.nan, math.inf])
-@pytest.mark.parametrize("sample", [0, 9, 16])
+@each_meeting(
+    sample=(0, 9, 16), number=(math.nan, math.inf), d=ONE_PER_KERNEL, kind=list(OPS), jac=SHARING, dtype=DTYPES
+)
 def test_nan_stays_in_its_sample(
     sample: int, number: float, d: int, kind: str, jac: str, dtype: torch.dtype
 ) -> None:

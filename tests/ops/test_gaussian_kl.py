@@ -6,36 +6,35 @@ from typing import Any
 import mpmath
 import pytest
 import torch
-from checks import BATCHES, ISAS, SIZES, each_dtype, each_kernel
+from checks import BATCHES, ISAS, ONE_PER_KERNEL, SIZES, each_dtype, each_kernel
+from covering import each_meeting
 from gaussian_inputs import (
     ALL,
+    COMBINATIONS,
+    SHARED,
     GaussianCase,
     GaussianInputs,
     check_gradients,
     check_value,
     each_combination,
-    each_sharing,
     gaussian_case,
     true_gaussian_kl,
 )
-from inputs import upstream_gradient
+from inputs import DTYPES, upstream_gradient
 from mpmath import mp
 from tolerances import RELATIVE, gradient_error
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from causalvae_fast.ops import gaussian_kl
+from causalvae_fast.ops.gaussian_kl.autograd import GIVEN
 
 # Against the reference: every shape, instruction set and dtype.
 
 
-@each_dtype
-@each_sharing
-@each_combination
-@pytest.mark.parametrize("batch", BATCHES, ids=lambda batch: f"B{batch}")
-@pytest.mark.parametrize("d", SIZES, ids=lambda d: f"d{d}")
-def test_reference(d: int, batch: int, given: tuple[str, str], shared: str, dtype: torch.dtype) -> None:
-    case = gaussian_case(batch, d, given, shared, dtype)
+@each_meeting(4, d=SIZES, batch=BATCHES, q=GIVEN, p=GIVEN, shared=SHARED, dtype=DTYPES)
+def test_reference(d: int, batch: int, q: str, p: str, shared: str, dtype: torch.dtype) -> None:
+    case = gaussian_case(batch, d, (q, p), shared, dtype)
     upstream = upstream_gradient(batch, dtype)
     expected, expected_gradients = true_gaussian_kl(case, upstream)
     for isa in ISAS:
@@ -45,14 +44,13 @@ def test_reference(d: int, batch: int, given: tuple[str, str], shared: str, dtyp
         check_value(case.kernel(isa=isa)[0], expected, case, f"{isa}, no gradient")
 
 
-@each_dtype
-@each_sharing
-@each_combination
-@pytest.mark.parametrize("batch", [3, 16, 44])  # most lanes idle, none idle, few idle
-@pytest.mark.parametrize("d", [33, 64, 96, 128, 129], ids=lambda d: f"d{d}")
-def test_layouts(d: int, batch: int, given: tuple[str, str], shared: str, dtype: torch.dtype) -> None:
+LANES = (3, 16, 44)  # most lanes idle, none idle, few idle
+
+
+@each_meeting(4, d=(33, 64, 96, 128, 129), batch=LANES, q=GIVEN, p=GIVEN, shared=SHARED, dtype=DTYPES)
+def test_layouts(d: int, batch: int, q: str, p: str, shared: str, dtype: torch.dtype) -> None:
     """Matrices of medium size stand across lanes where the batch fills them, and along rows elsewhere."""
-    case = gaussian_case(batch, d, given, shared, dtype)
+    case = gaussian_case(batch, d, (q, p), shared, dtype)
     upstream = upstream_gradient(batch, dtype)
     expected, expected_gradients = true_gaussian_kl(case, upstream)
     for isa in ISAS:
@@ -74,9 +72,7 @@ def test_large_results_which_are_written_past_the_cache(d: int, dtype: torch.dty
         check_gradients(gradients, expected_gradients, case)
 
 
-@each_sharing
-@each_combination
-@each_kernel
+@each_meeting(2, d=ONE_PER_KERNEL, given=COMBINATIONS, shared=SHARED)
 def test_each_subset_of_gradients(d: int, given: tuple[str, str], shared: str) -> None:
     case = gaussian_case(17, d, given, shared)
     upstream = upstream_gradient(17, torch.float64)
@@ -120,9 +116,7 @@ def mp_inputs(case: GaussianCase, sample: int) -> list[Any]:
     return [mp.matrix(t.tolist()) for t in (*rows[:2], *matrices)]
 
 
-@each_combination
-@pytest.mark.parametrize("shared", ["nothing", "both"])
-@pytest.mark.parametrize("d", [1, 2, 3, 6])
+@each_meeting(2, d=(1, 2, 3, 6), given=COMBINATIONS, shared=("nothing", "both"))
 def test_values_against_mpmath(d: int, shared: str, given: tuple[str, str]) -> None:
     case = gaussian_case(3, d, given, shared)
     with mp.workdps(50):
@@ -165,9 +159,7 @@ def test_gradients_against_mpmath(given: tuple[str, str]) -> None:
             assert error <= RELATIVE[torch.float64], f"gradient of {GaussianInputs._fields[k]}: {error:.1e}"
 
 
-@each_combination
-@each_sharing
-@pytest.mark.parametrize("d", [1, 2, 5, 16, 33, 64])
+@each_meeting(2, d=(1, 2, 5, 16, 33, 64), given=COMBINATIONS, shared=SHARED)
 def test_torch_distributions(d: int, shared: str, given: tuple[str, str]) -> None:
     """Values and gradients, those of covariance matrices through torch.linalg.cholesky."""
     case = gaussian_case(17, d, given, shared)
@@ -193,10 +185,10 @@ def test_torch_distributions(d: int, shared: str, given: tuple[str, str]) -> Non
 
 
 @each_dtype
-@each_combination
+@pytest.mark.parametrize("side", GIVEN)
 @pytest.mark.parametrize("d", SIZES, ids=lambda d: f"d{d}")
-def test_of_a_gaussian_from_itself(d: int, given: tuple[str, str], dtype: torch.dtype) -> None:
-    case = gaussian_case(17, d, (given[0], given[0]), dtype=dtype)
+def test_of_a_gaussian_from_itself(d: int, side: str, dtype: torch.dtype) -> None:
+    case = gaussian_case(17, d, (side, side), dtype=dtype)
     loc, _, matrix, _ = case.inputs
     same = GaussianCase(GaussianInputs(loc, loc, matrix, matrix), case.given)
     zero = torch.zeros(17, dtype=torch.float64)

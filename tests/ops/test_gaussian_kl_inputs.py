@@ -7,21 +7,22 @@ from typing import Any
 
 import pytest
 import torch
-from checks import ISAS, each_dtype, each_kernel, same_bits
+from checks import ISAS, ONE_PER_KERNEL, same_bits
+from covering import each_meeting
 from fused_checks import check_in_pytorch, check_layouts
 from gaussian_inputs import (
     ALL,
     COMBINATIONS,
+    SHARED,
     GaussianCase,
     GaussianInputs,
     check_gradients,
     check_value,
     each_combination,
-    each_sharing,
     gaussian_case,
     true_gaussian_kl,
 )
-from inputs import upstream_gradient
+from inputs import DTYPES, upstream_gradient
 from torch import Tensor
 
 from causalvae_fast.ops import backends, gaussian_kl
@@ -42,9 +43,9 @@ def symmetric(case: GaussianCase) -> GaussianCase:
 # In PyTorch.
 
 
-@each_sharing
-@each_combination
+@pytest.mark.parametrize(("given", "shared"), list(zip(COMBINATIONS, SHARED, strict=True)), ids=str)
 def test_in_pytorch(given: tuple[str, str], shared: str) -> None:
+    """Each op, and each sharing with one of them: what they do about PyTorch is the same code."""
     case = symmetric(gaussian_case(3, 4, given, shared))
     covariances = [2 + k for k, side in enumerate(given) if side == "covariance_matrix"]
     check_in_pytorch(case.op, case.inputs, symmetric=covariances, symbolic=shared == "nothing")
@@ -71,10 +72,7 @@ def test_autocast(backend: str) -> None:
 # What may not be read, and what does not spread.
 
 
-@each_dtype
-@each_sharing
-@each_combination
-@pytest.mark.parametrize("d", [1, 5, 17, 40, 64])
+@each_meeting(2, d=(1, 5, 17, 40, 64), given=COMBINATIONS, shared=SHARED, dtype=DTYPES)
 def test_what_stands_above_the_triangles_is_ignored(
     d: int, given: tuple[str, str], shared: str, dtype: torch.dtype
 ) -> None:
@@ -93,10 +91,7 @@ def test_what_stands_above_the_triangles_is_ignored(
             assert torch.equal(gradient, gradient.mT if side == "covariance_matrix" else gradient.tril())
 
 
-@each_dtype
-@each_kernel
-@each_combination
-@pytest.mark.parametrize("sample", [0, 9, 16])
+@each_meeting(sample=(0, 9, 16), given=COMBINATIONS, d=ONE_PER_KERNEL, dtype=DTYPES)
 def test_nan_stays_in_its_sample(sample: int, given: tuple[str, str], d: int, dtype: torch.dtype) -> None:
     case = gaussian_case(17, d, given, dtype=dtype)
     upstream = upstream_gradient(17, dtype)
@@ -122,10 +117,10 @@ NOT_POSITIVE_DEFINITE: dict[str, Callable[[Tensor], None]] = {
 }
 
 
-@each_dtype
-@pytest.mark.parametrize("d", [5, 40, 130])  # across lanes, across lanes or along rows, along rows
-@pytest.mark.parametrize("side", ["q", "p"])
-@pytest.mark.parametrize("how", NOT_POSITIVE_DEFINITE)
+LANES_OR_ROWS = (5, 40, 130)  # across lanes, across lanes or along rows, along rows
+
+
+@each_meeting(how=list(NOT_POSITIVE_DEFINITE), side=("q", "p"), d=LANES_OR_ROWS, dtype=DTYPES)
 def test_not_positive_definite(how: str, side: str, d: int, dtype: torch.dtype) -> None:
     """NaN for that sample alone, and an error that names it where it was asked for."""
     case = gaussian_case(17, d, ("covariance_matrix", "covariance_matrix"), dtype=dtype)

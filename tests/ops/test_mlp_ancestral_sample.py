@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 from checks import BATCHES, ISAS, SIZES, each_dtype, same_bits
-from fused_checks import as_tuple, check_in_pytorch, everything
+from covering import each_meeting
+from fused_checks import as_tuple, check_in_pytorch, everything, leaves
 from inputs import DTYPES, SHARING
 from mlp_inputs import BELOW_DIAGONAL, MLPInputs, gradient_errors, mlp_inputs, terms, truth
 from mpmath import mp
-from test_ancestral_sample import each_intervention, ones
+from test_ancestral_sample import INTERVENTIONS, ones
 from tolerances import RELATIVE, value_error
 from torch import Tensor
 
@@ -62,18 +63,12 @@ def check_kernels(activation: str, inputs: MLPInputs) -> None:
 # Against the reference: every shape, instruction set and dtype.
 
 
-@each_dtype
-@each_intervention
-@each_activation
-@pytest.mark.parametrize("batch", BATCHES, ids=lambda batch: f"N{batch}")
-@pytest.mark.parametrize("d", SIZES, ids=lambda d: f"d{d}")
+@each_meeting(4, d=SIZES, batch=BATCHES, activation=list(mlp_ops), do=INTERVENTIONS, dtype=DTYPES)
 def test_reference(d: int, batch: int, activation: str, do: str, dtype: torch.dtype) -> None:
     check_kernels(activation, mlp_inputs(batch, d, do=do, dtype=dtype))
 
 
-@each_dtype
-@pytest.mark.parametrize("d", [1, 2, 17, 40])
-@pytest.mark.parametrize("hidden", [1, 2, 3, 7, 16, 64, 300], ids=lambda hidden: f"h{hidden}")
+@each_meeting(2, hidden=(1, 2, 3, 7, 16, 64, 300), d=(1, 2, 17, 40), dtype=DTYPES)
 def test_numbers_of_hidden_units(hidden: int, d: int, dtype: torch.dtype) -> None:
     check_kernels("tanh", mlp_inputs(33, d, hidden, dtype=dtype))
 
@@ -188,15 +183,16 @@ def test_interventions(do: str, activation: str) -> None:
 # In PyTorch.
 
 
-@pytest.mark.parametrize(("activation", "do"), zip(mlp_ops, itertools.cycle(SHARING), strict=False))
+@pytest.mark.parametrize(("activation", "do"), [("tanh", "shared"), ("silu", "per_sample")])
 def test_in_pytorch(activation: str, do: str) -> None:
+    """What the ops do about PyTorch does not depend on the activation."""
     check_in_pytorch(mlp_ops[activation], mlp_inputs(3, 4, 2, do), symbolic=activation == "tanh")
 
 
 @each_activation
-def test_gradcheck_of_a_large_sample(activation: str) -> None:
-    tensors = tuple(t.requires_grad_(t.is_floating_point()) for t in mlp_inputs(2, 40))
-    assert torch.autograd.gradcheck(mlp_ops[activation], tensors, fast_mode=True)
+def test_gradcheck(activation: str) -> None:
+    assert torch.autograd.gradgradcheck(mlp_ops[activation], leaves(mlp_inputs(3, 4, 2)), fast_mode=True)
+    assert torch.autograd.gradcheck(mlp_ops[activation], leaves(mlp_inputs(2, 40)), fast_mode=True)
 
 
 def test_public_function() -> None:
@@ -238,11 +234,7 @@ def test_what_is_no_parent_is_ignored(d: int) -> None:
     assert same_bits(found, everything(mlp_ops["tanh"], inputs))
 
 
-@each_dtype
-@each_activation
-@pytest.mark.parametrize("d", [5, 40])
-@pytest.mark.parametrize("number", [math.nan, math.inf])
-@pytest.mark.parametrize("sample", [0, 9, 16])
+@each_meeting(sample=(0, 9, 16), number=(math.nan, math.inf), d=(5, 40), activation=list(mlp_ops), dtype=DTYPES)
 def test_nan_stays_in_its_sample(sample: int, number: float, d: int, activation: str, dtype: torch.dtype) -> None:
     inputs = mlp_inputs(17, d, dtype=dtype)
     inputs.do_mask[:, 0] = False

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 from checks import BATCHES, ISAS, SIZES, each_dtype, same_bits
-from inputs import upstream_gradient
+from covering import each_meeting
+from inputs import DTYPES, upstream_gradient
 from mlp_sem_kl_inputs import (
     EDGES,
     LOC,
@@ -34,6 +35,7 @@ from causalvae_fast.ops.mlp_sem_kl.cpu import mlp_sem_kl_cpu
 
 ALL = (True,) * 9
 FIXED_EDGES = tuple(k != EDGES for k in range(9))
+UNPACKED = ("diagonal", "full")
 
 each_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
 each_posterior = pytest.mark.parametrize("posterior", POSTERIORS)
@@ -76,34 +78,23 @@ def check_kernels(activation: str, inputs: MLPSEMInputs, wanted: Sequence[bool] 
 # Against the reference: every shape, instruction set and dtype.
 
 
-@each_dtype
-@each_activation
-@pytest.mark.parametrize("posterior", ["diagonal", "full"])
-@pytest.mark.parametrize("batch", BATCHES, ids=lambda batch: f"B{batch}")
-@pytest.mark.parametrize("d", SIZES, ids=lambda d: f"d{d}")
+@each_meeting(4, d=SIZES, batch=BATCHES, posterior=UNPACKED, activation=list(ACTIVATIONS), dtype=DTYPES)
 def test_reference(d: int, batch: int, posterior: str, activation: str, dtype: torch.dtype) -> None:
     check_kernels(activation, mlp_sem_inputs(batch, d, 3 if d > 100 else 9, posterior, dtype))
 
 
-@each_dtype
-@pytest.mark.parametrize("posterior", ["diagonal", "full"])
-@pytest.mark.parametrize("d", [5, 17])
-@pytest.mark.parametrize("hidden", [1, 2, 7, 8, 9, 16, 17, 300], ids=lambda hidden: f"h{hidden}")
+@each_meeting(hidden=(1, 2, 7, 8, 9, 16, 17, 300), d=(5, 17), posterior=UNPACKED, dtype=DTYPES)
 def test_numbers_of_hidden_units(hidden: int, d: int, posterior: str, dtype: torch.dtype) -> None:
     check_kernels("tanh", mlp_sem_inputs(33, d, hidden, posterior, dtype))
 
 
-@each_dtype
-@pytest.mark.parametrize("posterior", ["diagonal", "full"])
-@pytest.mark.parametrize("batch", [4, 8, 16, 31, 32, 33, 64, 65, 3000])
+@each_meeting(batch=(4, 8, 16, 31, 32, 33, 64, 65, 3000), posterior=UNPACKED, dtype=DTYPES)
 def test_sizes_of_the_batch(batch: int, posterior: str, dtype: torch.dtype) -> None:
     """Around tiles, and many of them, whose sums are added up in double now and then."""
     check_kernels("silu", mlp_sem_inputs(batch, 5, 9, posterior, dtype))
 
 
-@each_dtype
-@pytest.mark.parametrize("posterior", ["diagonal", "full"])
-@pytest.mark.parametrize("d", [4, 7, 8, 9, 15, 31, 32])
+@each_meeting(d=(4, 7, 8, 9, 15, 31, 32), posterior=UNPACKED, dtype=DTYPES)
 def test_numbers_of_nodes_around_vectors(d: int, posterior: str, dtype: torch.dtype) -> None:
     check_kernels("softplus", mlp_sem_inputs(9, d, 5, posterior, dtype))
 
@@ -115,8 +106,9 @@ def test_units_near_zero_and_saturated(scale: float, activation: str, dtype: tor
     check_kernels(activation, mlp_sem_inputs(17, 3, scale=scale, dtype=dtype))
 
 
-@each_dtype
-@each_posterior
+@pytest.mark.parametrize(
+    ("posterior", "dtype"), [("diagonal", torch.float32), ("full", torch.float64), ("packed", torch.float32)]
+)
 def test_each_subset_of_gradients(posterior: str, dtype: torch.dtype) -> None:
     inputs = mlp_sem_inputs(17, 5, 3, posterior, dtype)
     upstream = upstream_gradient(17, dtype)
@@ -183,12 +175,10 @@ def with_closed_blocks(inputs: MLPSEMInputs) -> MLPSEMInputs:
     return inputs._replace(edges=edges)
 
 
-@each_dtype
-@each_activation
-@pytest.mark.parametrize("posterior", ["diagonal", "full"])
-@pytest.mark.parametrize("wanted", [ALL, FIXED_EDGES], ids=["edges_learned", "edges_fixed"])
-def test_closed_edges(wanted: Sequence[bool], posterior: str, activation: str, dtype: torch.dtype) -> None:
+@each_meeting(edges=("learned", "fixed"), posterior=UNPACKED, activation=list(ACTIVATIONS), dtype=DTYPES)
+def test_closed_edges(edges: str, posterior: str, activation: str, dtype: torch.dtype) -> None:
     """Also the gradient of an edge that is closed: what it would do if it were opened."""
+    wanted = ALL if edges == "learned" else FIXED_EDGES
     inputs = with_closed_blocks(mlp_sem_inputs(17, 70, 5, posterior, dtype))
     if wanted is ALL:
         expected = truth(activation, inputs, upstream_gradient(17, dtype)).gradients[EDGES]
@@ -325,9 +315,7 @@ def network_kl(activation: str, *tensors: Tensor) -> Tensor:
     return kl_divergence(MultivariateNormal(loc, scale_tril=L, validate_args=False), p)
 
 
-@each_activation
-@pytest.mark.parametrize("posterior", ["diagonal", "full"])
-@pytest.mark.parametrize("d", [1, 2, 5, 16])
+@each_meeting(2, d=(1, 2, 5, 16), posterior=UNPACKED, activation=list(ACTIVATIONS))
 def test_torch_func_and_distributions(d: int, posterior: str, activation: str) -> None:
     inputs = mlp_sem_inputs(17, d, 4, posterior)
     upstream = upstream_gradient(17, torch.float64)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from checks import each_dtype, same_bits
+from checks import same_bits
+from covering import each_meeting
 from fused_checks import as_tuple, check_in_pytorch, everything, fresh_compiler
 from inputs import DTYPES
 from mlp_sem_kl_inputs import POSTERIORS, MLPSEMInputs, mlp_sem_inputs, op_for, truth
@@ -27,19 +28,20 @@ each_posterior = pytest.mark.parametrize("posterior", POSTERIORS)
 # In PyTorch.
 
 
-@pytest.mark.parametrize(
-    ("activation", "posterior"), [*zip(ACTIVATIONS, itertools.cycle(POSTERIORS), strict=False), ("tanh", "full")]
-)
+@pytest.mark.parametrize(("activation", "posterior"), list(zip(ACTIVATIONS, POSTERIORS, strict=False)))
 def test_in_pytorch(activation: str, posterior: str) -> None:
+    """For each posterior: what the ops do about PyTorch does not depend on the activation."""
     inputs = mlp_sem_inputs(3, 3, 2, posterior).laid_out(posterior)
     check_in_pytorch(op_for(activation, posterior), inputs, symbolic=activation == "tanh")
 
 
 @each_activation
 @each_posterior
-def test_gradcheck_of_large_samples(posterior: str, activation: str) -> None:
-    tensors = tuple(mlp_sem_inputs(2, 40, 9, posterior).laid_out(posterior).leaves())
-    assert torch.autograd.gradcheck(op_for(activation, posterior), tensors, fast_mode=True)
+def test_gradcheck(posterior: str, activation: str) -> None:
+    op = op_for(activation, posterior)
+    small, large = (mlp_sem_inputs(2, d, 9, posterior).laid_out(posterior).leaves() for d in (3, 40))
+    assert torch.autograd.gradgradcheck(op, tuple(small), fast_mode=True)
+    assert torch.autograd.gradcheck(op, tuple(large), fast_mode=True)
 
 
 def test_public_function() -> None:
@@ -83,10 +85,7 @@ def test_autocast() -> None:
     assert torch.equal(value, inputs.map(Tensor.float).call("diagonal"))
 
 
-@each_dtype
-@each_posterior
-@pytest.mark.parametrize("batch", [1, 17, 100])
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@each_meeting(reduction=("mean", "sum"), batch=(1, 17, 100), posterior=POSTERIORS, dtype=DTYPES)
 def test_reduction(reduction: str, batch: int, posterior: str, dtype: torch.dtype) -> None:
     inputs = mlp_sem_inputs(batch, 6, 5, posterior, dtype)
     upstream = torch.full((batch,), -1.5 / (batch if reduction == "mean" else 1), dtype=dtype)
@@ -114,9 +113,7 @@ def test_empty_batch(posterior: str) -> None:
 # What may not be read, and NaN.
 
 
-@each_dtype
-@each_posterior
-@pytest.mark.parametrize("d", [1, 5, 17, 40, 80])
+@each_meeting(2, d=(1, 5, 17, 40, 80), posterior=POSTERIORS, dtype=DTYPES)
 def test_what_is_no_parent_is_ignored(d: int, posterior: str, dtype: torch.dtype) -> None:
     inputs = mlp_sem_inputs(17, d, 5, posterior, dtype)
     op = op_for("tanh", posterior)
@@ -124,11 +121,7 @@ def test_what_is_no_parent_is_ignored(d: int, posterior: str, dtype: torch.dtype
     assert same_bits(found, everything(op, inputs.laid_out(posterior)))
 
 
-@each_dtype
-@each_posterior
-@pytest.mark.parametrize("d", [5, 40, 80])
-@pytest.mark.parametrize("number", [math.nan, math.inf])
-@pytest.mark.parametrize("sample", [0, 9, 16])
+@each_meeting(sample=(0, 9, 16), number=(math.nan, math.inf), d=(5, 40, 80), posterior=POSTERIORS, dtype=DTYPES)
 def test_nan_stays_in_its_sample(sample: int, number: float, d: int, posterior: str, dtype: torch.dtype) -> None:
     inputs = mlp_sem_inputs(17, d, 5, posterior, dtype).laid_out(posterior)
     op = op_for("silu", posterior)

@@ -12,13 +12,15 @@ from inputs import upstream_gradient
 from mlp_sem_kl_inputs import POSTERIORS, MLPSEMInputs, mlp_sem_inputs, op_for, truth
 from tolerances import RELATIVE
 from torch import Tensor
-from triton_checks import needs_gpu
+from triton_checks import skip_without_gpu
 
 import causalvae_fast as cvf
 from causalvae_fast.ops import backends
 from causalvae_fast.ops._activations import ACTIVATIONS
 
-pytestmark = [pytest.mark.gpu, needs_gpu]
+skip_without_gpu()
+
+pytestmark = pytest.mark.gpu
 
 each_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
 each_posterior = pytest.mark.parametrize("posterior", POSTERIORS)

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 from checks import each_dtype, each_posterior, same_bits
+from covering import each_meeting
 from fused_checks import check_kernels
-from inputs import SEMInputs
+from inputs import DTYPES, POSTERIORS, SEMInputs
 from pivot_inputs import (
     ALL,
     call,
@@ -30,6 +31,7 @@ from causalvae_fast.ops.pivot_kl.cpu import REDUCTIONS
 pytestmark = needs_interpreter
 
 # The interpreter takes milliseconds for each tile of each pair.
+# (d, batch, pivots)
 CASES = [(1, 3, 2), (2, 0, 3), (3, 1, 1), (5, 2, 3), (16, 1, 2), (17, 2, 1), (33, 1, 2), (100, 1, 1)]
 GROUPS = [(1, 17, 3), (5, 40, 2)]  # of samples with diagonal posteriors, not whole ones
 EACH_KERNEL = (5, 33)
@@ -52,12 +54,9 @@ def kernel(inputs: SEMInputs, reduce: str, upstream: Tensor) -> tuple[Tensor, Te
     return value, index, found
 
 
-@each_dtype
-@each_reduction
-@each_posterior
-@pytest.mark.parametrize(("d", "batch", "pivots"), CASES, ids=lambda n: str(n))
-def test_reference(d: int, batch: int, pivots: int, posterior: str, reduce: str, dtype: torch.dtype) -> None:
-    check(d, batch, pivots, posterior, reduce, dtype)
+@each_meeting(shape=CASES, posterior=POSTERIORS, reduce=REDUCTIONS, dtype=DTYPES)
+def test_reference(shape: tuple[int, int, int], posterior: str, reduce: str, dtype: torch.dtype) -> None:
+    check(*shape, posterior, reduce, dtype)
 
 
 @each_dtype
@@ -128,9 +127,7 @@ def test_small_residuals_far_from_zero(posterior: str, dtype: torch.dtype) -> No
     assert ((value - without).abs() <= bound + 1e-5 * without.abs()).all()
 
 
-@each_reduction
-@each_posterior
-@pytest.mark.parametrize("d", EACH_KERNEL)
+@each_meeting(2, d=EACH_KERNEL, posterior=POSTERIORS, reduce=REDUCTIONS)
 def test_nan_stays_in_its_sample(d: int, posterior: str, reduce: str) -> None:
     inputs = pivot_inputs(3, 2, d, posterior)
     upstream = upstream_for(inputs, reduce)

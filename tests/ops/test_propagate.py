@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from checks import BATCHES, ISAS, SIZES, each_dtype, each_jac, each_kernel, each_offset, same_bits
+from checks import BATCHES, ISAS, ONE_PER_KERNEL, SIZES, each_dtype, each_jac, each_offset, same_bits
+from covering import each_meeting
 from fused_checks import check_in_pytorch, everything
-from inputs import DTYPES, upstream_gradient
+from inputs import DTYPES, SHARING, upstream_gradient
 from mpmath import mp
 from tolerances import RELATIVE, gradient_error, value_error
 from torch import Tensor
@@ -100,11 +101,7 @@ def truth(inputs: Inputs) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple
 # Against the reference: every shape, instruction set and dtype.
 
 
-@each_dtype
-@each_offset
-@each_jac
-@pytest.mark.parametrize("batch", BATCHES, ids=lambda batch: f"B{batch}")
-@pytest.mark.parametrize("d", SIZES, ids=lambda d: f"d{d}")
+@each_meeting(4, d=SIZES, batch=BATCHES, jac=SHARING, offset=SHARING, dtype=DTYPES)
 def test_reference(d: int, batch: int, jac: str, offset: str, dtype: torch.dtype) -> None:
     inputs = make_inputs(batch, d, jac, offset, dtype)
     expected, upstreams, expected_gradients = truth(inputs)
@@ -115,10 +112,7 @@ def test_reference(d: int, batch: int, jac: str, offset: str, dtype: torch.dtype
         check_gradients(gradients, expected_gradients, inputs, isa)
 
 
-@each_dtype
-@each_offset
-@each_jac
-@each_kernel
+@each_meeting(d=ONE_PER_KERNEL, jac=SHARING, offset=SHARING, dtype=DTYPES)
 def test_each_subset_of_gradients(d: int, jac: str, offset: str, dtype: torch.dtype) -> None:
     inputs = make_inputs(17, d, jac, offset, dtype)
     _, upstreams, expected = truth(inputs)
@@ -183,9 +177,7 @@ def product_of_node_matrices(jac: Tensor) -> Tensor:
     return inverse
 
 
-@each_offset
-@each_jac
-@pytest.mark.parametrize("d", SIZES, ids=lambda d: f"d{d}")
+@each_meeting(2, d=SIZES, jac=SHARING, offset=SHARING)
 def test_product_of_node_matrices(d: int, jac: str, offset: str) -> None:
     inputs = make_inputs(3, d, jac, offset)
     inverse = product_of_node_matrices(inputs.jac)
@@ -238,6 +230,7 @@ def test_samples_of_the_recurrence_have_this_distribution() -> None:
 @each_offset
 @each_jac
 def test_in_pytorch(jac: str, offset: str) -> None:
+    """Symbolic shapes, which take seconds, where the outputs have a batch and where they have none."""
     check_in_pytorch(propagate_op, make_inputs(3, 4, jac, offset), symbolic=jac == offset)
 
 
@@ -324,12 +317,9 @@ def test_what_stands_above_the_triangles_is_ignored(d: int, jac: str, dtype: tor
         assert same_bits(propagate_backward_cpu(above, inputs, outputs, (True,) * 3, isa), expected)
 
 
-@each_dtype
-@each_jac
-@each_offset
-@each_kernel
-@pytest.mark.parametrize("number", [math.nan, math.inf])
-@pytest.mark.parametrize("sample", [0, 9, 16])
+@each_meeting(
+    sample=(0, 9, 16), number=(math.nan, math.inf), d=ONE_PER_KERNEL, offset=SHARING, jac=SHARING, dtype=DTYPES
+)
 def test_nan_stays_in_its_sample(
     sample: int, number: float, d: int, offset: str, jac: str, dtype: torch.dtype
 ) -> None:

@@ -16,12 +16,11 @@ from checks import (
     check_value,
     each_dtype,
     each_jac,
-    each_kernel,
-    each_offset,
     each_posterior,
     value_and_gradients,
 )
-from inputs import DTYPES, SEMInputs, sem_inputs, sem_kl_terms, true_sem_kl, upstream_gradient
+from covering import each_meeting
+from inputs import DTYPES, POSTERIORS, SHARING, SEMInputs, sem_inputs, sem_kl_terms, true_sem_kl, upstream_gradient
 from mpmath import mp
 from tolerances import RELATIVE, gradient_error, value_error
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
@@ -29,15 +28,10 @@ from torch.distributions import Independent, MultivariateNormal, Normal, kl_dive
 from causalvae_fast.ops import sem_kl
 from causalvae_fast.ops.sem_kl.cpu import sem_kl_cpu
 
-# Against the reference: every shape, instruction set and dtype.
+# Against the reference: every shape with every instruction set and dtype.
 
 
-@each_dtype
-@each_offset
-@each_jac
-@each_posterior
-@pytest.mark.parametrize("batch", BATCHES, ids=lambda batch: f"B{batch}")
-@pytest.mark.parametrize("d", SIZES, ids=lambda d: f"d{d}")
+@each_meeting(4, d=SIZES, batch=BATCHES, posterior=POSTERIORS, jac=SHARING, offset=SHARING, dtype=DTYPES)
 def test_reference(d: int, batch: int, posterior: str, jac: str, offset: str, dtype: torch.dtype) -> None:
     inputs = sem_inputs(batch, d, posterior, jac, offset, dtype)
     upstream = upstream_gradient(batch, dtype)
@@ -49,11 +43,7 @@ def test_reference(d: int, batch: int, posterior: str, jac: str, offset: str, dt
         check_value(sem_kl_cpu(*inputs, isa=isa)[0], expected, inputs, f"{isa}, no gradient")
 
 
-@each_dtype
-@each_offset
-@each_jac
-@each_posterior
-@pytest.mark.parametrize("d", [*ONE_PER_KERNEL, 24], ids=lambda d: f"d{d}")
+@each_meeting(d=(*ONE_PER_KERNEL, 24), posterior=POSTERIORS, jac=SHARING, offset=SHARING, dtype=DTYPES)
 def test_each_subset_of_gradients(d: int, posterior: str, jac: str, offset: str, dtype: torch.dtype) -> None:
     inputs = sem_inputs(17, d, posterior, jac, offset, dtype)
     upstream = upstream_gradient(17, dtype)
@@ -163,10 +153,7 @@ def test_without_edges_it_is_the_kl_of_an_ordinary_vae(d: int, dtype: torch.dtyp
 # Ill conditioned: a random W with entries of unit variance has an exponentially large inverse.
 
 
-@each_dtype
-@each_posterior
-@each_jac
-@pytest.mark.parametrize("d", [33, 64, 100, 257], ids=lambda d: f"d{d}")
+@each_meeting(d=(33, 64, 100, 257), jac=SHARING, posterior=POSTERIORS, dtype=DTYPES)
 def test_ill_conditioned(d: int, jac: str, posterior: str, dtype: torch.dtype) -> None:
     inputs = sem_inputs(3, d, posterior, jac, dtype=dtype, jac_std=1.0)
     upstream = upstream_gradient(3, dtype)
@@ -199,11 +186,7 @@ def test_ill_conditioned_against_mpmath_where_the_textbook_formula_fails() -> No
 # Reductions.
 
 
-@each_dtype
-@each_posterior
-@each_kernel
-@pytest.mark.parametrize("batch", [1, 17])
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@each_meeting(reduction=("mean", "sum"), batch=(1, 17), d=ONE_PER_KERNEL, posterior=POSTERIORS, dtype=DTYPES)
 def test_reduction(reduction: str, batch: int, d: int, posterior: str, dtype: torch.dtype) -> None:
     inputs = sem_inputs(batch, d, posterior, dtype=dtype)
     upstream = torch.full((batch,), -1.5 / (batch if reduction == "mean" else 1), dtype=dtype)

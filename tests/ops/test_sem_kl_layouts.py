@@ -3,20 +3,10 @@
 import math
 from collections.abc import Callable
 
-import pytest
 import torch
-from checks import (
-    ALL,
-    ISAS,
-    each_dtype,
-    each_jac,
-    each_kernel,
-    each_offset,
-    each_posterior,
-    same_bits,
-    value_and_gradients,
-)
-from inputs import SEMInputs, sem_inputs, upstream_gradient
+from checks import ALL, ISAS, ONE_PER_KERNEL, same_bits, value_and_gradients
+from covering import each_meeting
+from inputs import DTYPES, POSTERIORS, SHARING, SEMInputs, sem_inputs, upstream_gradient
 from tolerances import RELATIVE, gradient_error
 from torch import Tensor
 
@@ -36,12 +26,9 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@each_dtype
-@each_offset
-@each_jac
-@each_posterior
-@each_kernel
-@pytest.mark.parametrize("layout", LAYOUTS)
+@each_meeting(
+    layout=list(LAYOUTS), d=ONE_PER_KERNEL, posterior=POSTERIORS, jac=SHARING, offset=SHARING, dtype=DTYPES
+)
 def test_layout(layout: str, d: int, posterior: str, jac: str, offset: str, dtype: torch.dtype) -> None:
     inputs = sem_inputs(17, d, posterior, jac, offset, dtype)
     arguments = (*inputs, upstream_gradient(17, dtype))
@@ -61,9 +48,7 @@ def chunks(inputs: SEMInputs, size: int) -> list[SEMInputs]:
     ]
 
 
-@each_dtype
-@each_posterior
-@pytest.mark.parametrize("d", [40, 60, 64])
+@each_meeting(2, d=(40, 60, 64), posterior=POSTERIORS, dtype=DTYPES)
 def test_large_results_which_are_written_past_the_cache(d: int, posterior: str, dtype: torch.dtype) -> None:
     """Gradients of 17 MiB are those of several smaller calls; the compiler may round them in another order."""
     batch = (17 << 20) // (d * d * dtype.itemsize) + 1
@@ -78,10 +63,7 @@ def test_large_results_which_are_written_past_the_cache(d: int, posterior: str, 
                 assert gradient_error(gradient, expected, batched=True) <= RELATIVE[dtype], isa
 
 
-@each_dtype
-@each_jac
-@each_posterior
-@pytest.mark.parametrize("d", [1, 5, 17, 40, 64])
+@each_meeting(d=(1, 5, 17, 40, 64), posterior=POSTERIORS, jac=SHARING, dtype=DTYPES)
 def test_what_stands_above_the_triangles_is_ignored(d: int, posterior: str, jac: str, dtype: torch.dtype) -> None:
     inputs = sem_inputs(17, d, posterior, jac, dtype=dtype)
     upper = torch.ones(d, d, dtype=torch.bool).triu()
@@ -99,11 +81,7 @@ def test_what_stands_above_the_triangles_is_ignored(d: int, posterior: str, jac:
 # NaN, infinity and scales that are no scales.
 
 
-@each_dtype
-@each_jac
-@each_posterior
-@each_kernel
-@pytest.mark.parametrize("sample", [0, 9, 16])
+@each_meeting(sample=(0, 9, 16), d=ONE_PER_KERNEL, posterior=POSTERIORS, jac=SHARING, dtype=DTYPES)
 def test_nan_stays_in_its_sample(sample: int, d: int, posterior: str, jac: str, dtype: torch.dtype) -> None:
     inputs = sem_inputs(17, d, posterior, jac, dtype=dtype)
     upstream = upstream_gradient(17, dtype)
@@ -136,11 +114,7 @@ def set_scale(inputs: SEMInputs, number: float) -> None:
 SCALES = {"zero": 0.0, "negative": -0.5, "infinite": math.inf, "subnormal": 1e-40, "tiny": 1e-30}
 
 
-@each_dtype
-@each_jac
-@each_posterior
-@each_kernel
-@pytest.mark.parametrize("scale", SCALES)
+@each_meeting(scale=list(SCALES), d=ONE_PER_KERNEL, posterior=POSTERIORS, jac=SHARING, dtype=DTYPES)
 def test_scales_out_of_range(scale: str, d: int, posterior: str, jac: str, dtype: torch.dtype) -> None:
     """NaN, infinity or a number where the reference in the same dtype has them."""
     number = 1e-310 if scale == "subnormal" and dtype == torch.float64 else SCALES[scale]
@@ -152,10 +126,7 @@ def test_scales_out_of_range(scale: str, d: int, posterior: str, jac: str, dtype
         torch.testing.assert_close(value, expected, rtol=tolerance, atol=tolerance * d, equal_nan=True)
 
 
-@each_dtype
-@each_jac
-@each_posterior
-@each_kernel
+@each_meeting(d=ONE_PER_KERNEL, posterior=POSTERIORS, jac=SHARING, dtype=DTYPES)
 def test_a_scale_whose_square_overflows(d: int, posterior: str, jac: str, dtype: torch.dtype) -> None:
     """Infinite, or NaN where infinity meets a coefficient of 0; nothing happens to other samples."""
     inputs = sem_inputs(17, d, posterior, jac, dtype=dtype)

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from checks import ALL, BATCHES, ISAS, SIZES, check_gradients, check_value, each_dtype, each_jac
+from checks import ALL, BATCHES, ISAS, SIZES, check_gradients, check_value
+from covering import each_meeting
 from fused_checks import check_in_pytorch, fresh_compiler
-from inputs import SEMInputs, sem_inputs, true_sem_kl, upstream_gradient
+from inputs import DTYPES, POSTERIORS, SHARING, SEMInputs, sem_inputs, true_sem_kl, upstream_gradient
 from torch import Tensor
 
 from causalvae_fast.ops import pack_tril, sem_kl, unpack_tril
@@ -39,16 +40,17 @@ def unpacked(gradients: list[Tensor | None], packing: tuple[bool, bool]) -> list
     return dense
 
 
-@each_dtype
-@each_jac
-@pytest.mark.parametrize(
-    ("posterior", "packing"), [("diagonal", (True, False)), *(("full", packing) for packing in PACKED)]
-)
-@pytest.mark.parametrize("batch", BATCHES, ids=lambda batch: f"B{batch}")
-@pytest.mark.parametrize("d", [*SIZES, 15, 31, 65], ids=lambda d: f"d{d}")
-def test_reference(
-    d: int, batch: int, packing: tuple[bool, bool], posterior: str, jac: str, dtype: torch.dtype
-) -> None:
+KINDS = {  # posterior and packing
+    "diagonal": ("diagonal", (True, False)),
+    "full_jac": ("full", (True, False)),
+    "full_scale_tril": ("full", (False, True)),
+    "full_both": ("full", (True, True)),
+}
+
+
+@each_meeting(4, d=(*SIZES, 15, 31, 65), batch=BATCHES, kind=list(KINDS), jac=SHARING, dtype=DTYPES)
+def test_reference(d: int, batch: int, kind: str, jac: str, dtype: torch.dtype) -> None:
+    posterior, packing = KINDS[kind]
     inputs = sem_inputs(batch, d, posterior, jac, dtype=dtype)
     upstream = upstream_gradient(batch, dtype)
     expected, expected_gradients = true_sem_kl(inputs, upstream)
@@ -60,9 +62,7 @@ def test_reference(
         check_value(sem_kl_cpu(*packed(inputs, packing), isa=isa, **options)[0], expected, inputs, isa)
 
 
-@each_dtype
-@pytest.mark.parametrize("posterior", ["diagonal", "full"])
-@pytest.mark.parametrize("d", [5, 12, 24, 40, 72])
+@each_meeting(2, d=(5, 12, 24, 40, 72), posterior=POSTERIORS, dtype=DTYPES)
 def test_each_subset_of_gradients(d: int, posterior: str, dtype: torch.dtype) -> None:
     packing = (True, posterior == "full")
     inputs = sem_inputs(19, d, posterior, dtype=dtype)
@@ -78,7 +78,9 @@ def test_each_subset_of_gradients(d: int, posterior: str, dtype: torch.dtype) ->
 def test_large_gradients_written_past_the_cache() -> None:
     """Packed gradients of more than 16 MB, of samples that do not begin on a vector."""
     for d, batch, posterior in ((60, 2400, "full"), (60, 2400, "diagonal"), (130, 520, "full")):
-        inputs = sem_inputs(batch, d, posterior, dtype=torch.float32)
+        few = sem_inputs(47, d, posterior, dtype=torch.float32)
+        repeated = torch.arange(batch) % 47  # it takes seconds to draw so many
+        inputs = SEMInputs(*(t[repeated] if own else t for t, own in zip(few, few.batched, strict=True)))
         packing = (True, posterior == "full")
         upstream = torch.ones(batch)
         options: dict[str, Any] = {"packed_jac": packing[0], "packed_scale_tril": packing[1]}
@@ -87,17 +89,14 @@ def test_large_gradients_written_past_the_cache() -> None:
         check_gradients(unpacked(gradients, packing), [g for g in expected if g is not None], inputs)
 
 
-@each_jac
 @each_packing
-def test_in_pytorch(packing: tuple[bool, bool], jac: str) -> None:
-    inputs = sem_inputs(3, 4, "full", jac)
-    check_in_pytorch(sem_kl_ops[packing], packed(inputs, packing), symbolic=jac == "per_sample")
+def test_in_pytorch(packing: tuple[bool, bool]) -> None:
+    """One of them with a jac that the batch shares; all with one fake kernel, which symbolic shapes are about."""
+    inputs = sem_inputs(3, 4, "full", "shared" if packing == (True, False) else "per_sample")
+    check_in_pytorch(sem_kl_ops[packing], packed(inputs, packing), symbolic=packing == (True, True))
 
 
-@each_jac
-@each_packing
-@pytest.mark.parametrize("d", [1, 2, 5])
-@pytest.mark.parametrize("batch", [1, 2, 5])
+@each_meeting(batch=(1, 2, 5), d=(1, 2, 5), packing=PACKED, jac=SHARING)
 def test_the_shapes_tell(batch: int, d: int, packing: tuple[bool, bool], jac: str) -> None:
     """Also where B equals d, or d (d + 1) / 2."""
     inputs = sem_inputs(batch, d, "full", jac, dtype=torch.float64)

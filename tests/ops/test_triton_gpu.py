@@ -22,12 +22,14 @@ from fused_checks import fresh_compiler
 from gpu_checks import captured, on_a_late_stream, overwrite
 from inputs import SEMInputs, sem_inputs, true_sem_kl, upstream_gradient
 from torch import Tensor
-from triton_checks import needs_gpu
+from triton_checks import skip_without_gpu
 
 import causalvae_fast as cvf
 from causalvae_fast.ops import backends, pack_tril, sem_kl
 
-pytestmark = [pytest.mark.gpu, needs_gpu]
+skip_without_gpu()
+
+pytestmark = pytest.mark.gpu
 
 EACH_KERNEL = (5, 40, 64, 100, 257)
 

@@ -30,6 +30,13 @@ def ovals() -> OvalImages:
     return make_ovals()
 
 
+@pytest.fixture(scope="module")
+def few(ovals: OvalImages) -> OvalImages:
+    """Some of the images, where it does not matter how many there are."""
+    some = torch.randperm(len(ovals), generator=torch.Generator().manual_seed(0))[:5000]
+    return OvalImages(ovals.bits[some], ovals.factors[some], ovals.centers[some])
+
+
 @pytest.fixture(autouse=True)
 def _drawn_once(ovals: OvalImages, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("causalvae_fast.training.ovals.make_ovals", lambda: ovals)
@@ -95,10 +102,8 @@ def test_the_first_component_is_the_horizontal_position(ovals: OvalImages) -> No
     assert score.std().item() == pytest.approx(1, abs=0.1)
 
 
-def test_a_perfect_model(ovals: OvalImages, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_perfect_model(few: OvalImages, monkeypatch: pytest.MonkeyPatch) -> None:
     """Latents that are the factors themselves, some of the images standing for all of them."""
-    some = torch.randperm(len(ovals))[:5000]
-    few = OvalImages(ovals.bits[some], ovals.factors[some], ovals.centers[some])
     model = ImageVAE(ImageVAEConfig(hidden=8)).eval()
     z = torch.zeros(len(few), 5)
     z[:, 0], z[:, 1] = few.factors[:, 0], few.factors[:, 1]
@@ -116,7 +121,10 @@ def test_a_perfect_model(ovals: OvalImages, monkeypatch: pytest.MonkeyPatch) -> 
     assert evaluate_ovals(model, few)["prior_distance"]["classifier"] > distance["classifier"] + 0.1
 
 
-def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], few: OvalImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("causalvae_fast.training.ovals.make_ovals", lambda: few)
     run = tmp_path / "run"
     options = ["--samples", "64", "--batch-size", "16", "--epochs", "1", "--hidden", "8", "--device", "cpu"]
     assert main(["train", "ovals", "--out", str(run), *options]) == 0
