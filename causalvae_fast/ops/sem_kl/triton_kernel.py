@@ -38,7 +38,7 @@ def sample_config(d: int, dtype: torch.dtype) -> Config | None:
     """For full posteriors of which a program takes one; None where several programs share one."""
     if d > 64:
         return None
-    return Config({"T": 32, "K": 32}, 4, 2) if dtype == torch.float32 else Config({"T": 32, "K": 16}, 4, 2)
+    return Config({"T": 32, "K": 32}, 4, 2) if dtype == torch.float32 else Config({"T": 32, "K": 16}, 4)
 
 
 def tile_config(d: int, dtype: torch.dtype) -> Config:
