@@ -70,10 +70,11 @@ def counted(module: Any, shared: Sequence[Tensor] = ()) -> Iterator[list[Count]]
     """What each launch of a launcher's module moves and computes, in the interpreter; `shared` tensors are the
     same for the whole batch, and start at a sector.
     """
-    from triton.runtime.interpreter import InterpreterBuilder
+    from triton import language
+    from triton.runtime import interpreter
 
     counter = _Counter(shared)
-    builder = InterpreterBuilder
+    builder = interpreter.InterpreterBuilder
     load, store, dot = builder.create_masked_load, builder.create_masked_store, builder.create_dot
     start = builder.set_grid_idx
 
@@ -105,31 +106,42 @@ def counted(module: Any, shared: Sequence[Tensor] = ()) -> Iterator[list[Count]]
 
             return launch
 
+    patch = interpreter._patch_lang
+
+    def patch_once(function: Any) -> Any:
+        """Triton patches its language again for each function that a kernel calls, which takes a lot of time."""
+        used = [x for x in function.__globals__.values() if x is language or x is language.core]
+        if any(language.core.is_builtin(x.load) for x in used):
+            return patch(function)
+        return interpreter._LangPatchScope()
+
     kernels = {name: kernel for name, kernel in vars(module).items() if name.endswith("_kernel")}
     try:
         builder.create_masked_load, builder.create_masked_store = counting_load, counting_store
         builder.create_dot, builder.set_grid_idx = counting_dot, counting_start
+        interpreter._patch_lang = patch_once
         for name, kernel in kernels.items():
             setattr(module, name, Counted(name, kernel))
         yield counter.counts
     finally:
         builder.create_masked_load, builder.create_masked_store, builder.create_dot = load, store, dot
-        builder.set_grid_idx = start
+        builder.set_grid_idx, interpreter._patch_lang = start, patch
         for name, kernel in kernels.items():
             setattr(module, name, kernel)
 
 
-def sem_kl(full: bool, gradients: bool, packed: bool, d: int) -> list[Count]:
-    """The launches of one sample of `sem_kl`."""
+def sem_kl(full: bool, gradients: bool, packed: bool, batch: int, d: int, samples: int = 1) -> list[Count]:
+    """The launches of some samples of `sem_kl`, configured as for the whole batch."""
     module = importlib.import_module("causalvae_fast.ops.sem_kl.triton_kernel")
     size = d * (d + 1) // 2
-    matrix = (1, size) if packed else (1, d, d)
-    row = torch.ones(1, d)
-    with counted(module) as counts:
+    matrix = (samples, size) if packed else (samples, d, d)
+    row = torch.ones(samples, d)
+    panels = module.panels_config(batch, d, torch.float32)
+    with mock.patch.object(module, "panels_config", return_value=panels), counted(module) as counts:
         module.sem_kl_triton(
             torch.zeros(matrix), row, torch.zeros(d), row.clone(), torch.ones(matrix) if full else row.clone(),
             packed_jac=packed, packed_scale_tril=packed and full,
-            upstream=torch.ones(1), wanted=(gradients,) * 5,
+            upstream=torch.ones(samples), wanted=(gradients,) * 5,
         )  # fmt: skip
     return counts
 

@@ -215,8 +215,11 @@ def every_launch() -> dict[str, Launch]:
             found += sem_kl_launches(256, d, full, dtype, shared=True)
         for d, full, reduce in ((16, True, "logsumexp"), (64, True, "logsumexp"), (64, False, "logsumexp")):
             found += pivot_kl_launches(256, 32, d, full, dtype, reduce)
-    for d, full in ((16, True), (64, True), (128, True), (128, False)):
+    for d, full in ((16, True), (64, True), (128, True), (256, True), (128, False)):
         found += sem_kl_launches(256, d, full, packed=True)
+    for batch, dtype in itertools.product((1, 16), DTYPES):  # too few for panels, or for those of rows
+        found += sem_kl_launches(batch, 512, True, dtype)
+        found += sem_kl_launches(batch, 512, True, dtype, packed=True)
     for full, reduce in itertools.product((False, True), ("none", "min")):
         found += pivot_kl_launches(256, 32, 64, full, torch.float32, reduce)
     for dtype, hidden, posterior in itertools.product(DTYPES, (16, 32, 64), ("diagonal", "full")):

@@ -19,7 +19,7 @@ def row_start(i, d, packed: tl.constexpr):
 def tile_below(matrix, i, j, d, packed: tl.constexpr, last: tl.constexpr):
     """Rows i (R,) and columns j (C,) of a matrix of d rows where j < i + last, otherwise 0: (R, C)."""
     mask = (j[None, :] < i[:, None] + last) & (i[:, None] < d)
-    at = matrix + row_start(i, d, packed)[:, None] + j[None, :]
+    at = matrix + (row_start(i, d, packed)[:, None] + j[None, :])
     return tl.load(at, mask=mask, other=0.0, cache_modifier=".ca")  # a program reads most tiles again
 
 
@@ -36,15 +36,15 @@ def store_tile(matrix, i, j, values, d, packed: tl.constexpr):
     mask = (i[:, None] < d) & (j[None, :] < d)
     if packed:
         mask = mask & below
-    at = matrix + row_start(i, d, packed)[:, None] + j[None, :]
+    at = matrix + (row_start(i, d, packed)[:, None] + j[None, :])
     tl.store(at, tl.where(below, values, 0.0), mask=mask)
 
 
 @triton.jit
-def store_below(matrix, i, j, values, d):
-    """Writes what a tile of a dense matrix has on and below the diagonal."""
+def store_below(matrix, i, j, values, d, packed: tl.constexpr):
+    """Writes what a tile has on and below the diagonal."""
     mask = (i[:, None] < d) & (j[None, :] <= i[:, None])
-    tl.store(matrix + i[:, None] * d + j[None, :], values, mask=mask)
+    tl.store(matrix + (row_start(i, d, packed)[:, None] + j[None, :]), values, mask=mask)
 
 
 @triton.jit
@@ -82,10 +82,10 @@ def residual(jac, offset, loc, i0, d, packed: tl.constexpr, T: tl.constexpr, K: 
 
 @triton.jit
 def product(jac, tril, i0, j0, d, packed_jac: tl.constexpr, packed_tril: tl.constexpr, T: tl.constexpr,
-            K: tl.constexpr, dot: tl.constexpr):  # fmt: skip
-    """The tile of M = W L with its first element at (i0, j0): L_ij - sum_k A_ik L_kj, j <= k < i."""
-    i, j = i0 + tl.arange(0, T), j0 + tl.arange(0, T)
-    total = tl.zeros((T, T), dtype=tril.dtype.element_ty)
+            C: tl.constexpr, K: tl.constexpr, dot: tl.constexpr):  # fmt: skip
+    """The tile (T, C) of M = W L with its first element at (i0, j0): L_ij - sum_k A_ik L_kj, j <= k < i."""
+    i, j = i0 + tl.arange(0, T), j0 + tl.arange(0, C)
+    total = tl.zeros((T, C), dtype=tril.dtype.element_ty)
     for k0 in range(j0, tl.minimum(i0 + T, d), K):
         k = k0 + tl.arange(0, K)
         A = tile_below(jac, i, k, d, packed_jac, 0)
@@ -96,11 +96,11 @@ def product(jac, tril, i0, j0, d, packed_jac: tl.constexpr, packed_tril: tl.cons
 
 @triton.jit
 def product_with_transpose(N, tril, i0, j0, d, packed_n: tl.constexpr, packed_tril: tl.constexpr, T: tl.constexpr,
-                           K: tl.constexpr, dot: tl.constexpr):  # fmt: skip
-    """A tile of N L^T: sum_k N_ik L_jk, k <= j."""
-    i, j = i0 + tl.arange(0, T), j0 + tl.arange(0, T)
-    total = tl.zeros((T, T), dtype=tril.dtype.element_ty)
-    for k0 in range(0, tl.minimum(j0 + T, d), K):
+                           C: tl.constexpr, K: tl.constexpr, dot: tl.constexpr):  # fmt: skip
+    """A tile (T, C) of N L^T: sum_k N_ik L_jk, k <= i and k <= j."""
+    i, j = i0 + tl.arange(0, T), j0 + tl.arange(0, C)
+    total = tl.zeros((T, C), dtype=tril.dtype.element_ty)
+    for k0 in range(0, tl.minimum(tl.minimum(i0 + T, j0 + C), d), K):
         k = k0 + tl.arange(0, K)
         rows = tile_below(N, i, k, d, packed_n, 1)
         columns = tile_above(tril, k, j, d, packed_tril, 1)
@@ -110,16 +110,16 @@ def product_with_transpose(N, tril, i0, j0, d, packed_n: tl.constexpr, packed_tr
 
 @triton.jit
 def transposed_product(jac, N, i0, j0, d, packed_jac: tl.constexpr, packed_n: tl.constexpr, T: tl.constexpr,
-                       K: tl.constexpr, dot: tl.constexpr):  # fmt: skip
-    """A tile of W^T N: N_ij - sum_k A_ki N_kj, k > i."""
-    i, j = i0 + tl.arange(0, T), j0 + tl.arange(0, T)
-    total = tl.zeros((T, T), dtype=N.dtype.element_ty)
+                       C: tl.constexpr, K: tl.constexpr, dot: tl.constexpr):  # fmt: skip
+    """A tile (T, C) of W^T N without its term N: sum_k A_ki N_kj, k > i, for i0 >= j0."""
+    i, j = i0 + tl.arange(0, T), j0 + tl.arange(0, C)
+    total = tl.zeros((T, C), dtype=N.dtype.element_ty)
     for k0 in range(i0, d, K):
         k = k0 + tl.arange(0, K)
         columns = tile_above(jac, i, k, d, packed_jac, 0)
         rows = tile_below(N, k, j, d, packed_n, 1)
         total = tl.dot(columns, rows, total, input_precision=dot, out_dtype=total.dtype)
-    return tile_below(N, i, j, d, packed_n, 1) - total
+    return total
 
 
 @triton.jit

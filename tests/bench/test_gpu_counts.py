@@ -65,7 +65,7 @@ def test_a_batch_is_what_small_ones_grow_to(traffic: Path) -> None:
 @needs_triton
 def test_bytes_of_a_triton_kernel() -> None:
     """One sample of sixteen nodes: rows are two sectors; those up to the ninth need one, the first none."""
-    (count,) = gpu_count_triton.sem_kl(False, False, False, 16)
+    (count,) = gpu_count_triton.sem_kl(False, False, False, 1, 16)
     jac, vectors, value = 8 + 2 * 7, 4 * 2, 1
     assert count.dram == count.l2 == (jac + vectors + value) * SECTOR
 

@@ -60,6 +60,39 @@ def test_reference(shape: tuple[int, int], posterior: str, jac: str, dtype: torc
         check_value(kernel(inputs)[0], expected, inputs, "no gradient")
 
 
+@pytest.mark.parametrize(
+    ("d", "rows", "packed", "dtype"),
+    [
+        (70, True, False, torch.float32),
+        (129, True, True, torch.float32),
+        (70, False, True, torch.float32),
+        (70, True, True, torch.float64),
+        (70, False, False, torch.float64),
+    ],
+    ids=lambda value: str(value),
+)
+def test_panels(d: int, rows: bool, packed: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a large batch takes, with and without panels of rows, in chunks that have a part of N each."""
+    from causalvae_fast.ops.sem_kl import triton_kernel
+
+    panels = triton_kernel.panels_config(1000, d, dtype)
+    assert panels is not None
+    assert panels.rows is not None
+    panels = panels if rows else panels._replace(rows=None)
+    monkeypatch.setattr(triton_kernel, "panels_config", lambda *_: panels)
+    monkeypatch.setattr(triton_kernel, "CHUNK", 1)
+    inputs, upstream = sem_inputs(2, d, "full", dtype=dtype), upstream_gradient(2, dtype)
+    expected, (grad_jac, *others) = true_sem_kl(inputs, upstream)
+    given = inputs
+    if packed:
+        given = inputs._replace(jac=pack_tril(inputs.jac), factor=pack_tril(inputs.factor))
+        grad_jac, others[3] = pack_tril(grad_jac), pack_tril(others[3])
+    with tensor_core_products():
+        value, found = kernel(given, upstream=upstream, wanted=ALL, packed_jac=packed, packed_scale_tril=packed)
+    check_value(value, expected, inputs)
+    check_gradients(found, (grad_jac, *others), inputs)
+
+
 @each_meeting(d=EACH_KERNEL, posterior=POSTERIORS, jac=SHARING, offset=SHARING)
 def test_each_gradient_alone(d: int, posterior: str, jac: str, offset: str) -> None:
     """Also without the memory of another gradient, which kernels may use."""

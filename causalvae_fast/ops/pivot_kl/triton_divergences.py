@@ -154,7 +154,7 @@ def full_kernel(
             spread = r * r
             if weights == "none" or weights == "logsumexp":
                 for j0 in range(0, i0 + T, T):
-                    M = product(A_k, scale_tril, i0, j0, d, False, False, T, K, dot)
+                    M = product(A_k, scale_tril, i0, j0, d, False, False, T, T, K, dot)
                     spread += tl.sum(M * M, 1)
             squares += tl.sum(spread * p)
         kl = 0.5 * squares + constant

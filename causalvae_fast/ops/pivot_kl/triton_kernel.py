@@ -29,7 +29,7 @@ def full_config(d: int, dtype: torch.dtype) -> Config:
     """For a sample with a full posterior."""
     if d <= 16:
         return Config({"T": 16, "K": 16}, 1, 1)
-    return Config({"T": 32, "K": 32 if dtype == torch.float32 else 16}, 4, 2)
+    return Config({"T": 32, "K": 32}, 4) if dtype == torch.float32 else Config({"T": 32, "K": 16}, 4, 2)
 
 
 def pivot_kl_triton(

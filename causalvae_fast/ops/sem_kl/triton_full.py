@@ -18,6 +18,7 @@ from causalvae_fast.ops._triton_tiles import (
     row_start,
     store_below,
     store_tile,
+    tile_below,
     transposed_product,
     upstream_of,
     vector,
@@ -57,7 +58,7 @@ def sample_kernel(
         r = residual(jac, offset, loc, tile_i * T, d, packed_jac, T, K)
         spread = r * r * p
         for tile_j in range(tile_i + 1):
-            M = product(jac, factor, tile_i * T, tile_j * T, d, packed_jac, packed_tril, T, K, dot)
+            M = product(jac, factor, tile_i * T, tile_j * T, d, packed_jac, packed_tril, T, T, K, dot)
             spread += tl.sum(M * M * p[:, None], 1)
             if weight != "none":
                 store_tile(N, i, tile_j * T + tl.arange(0, T), M * p[:, None], d, packed_tril)
@@ -85,7 +86,7 @@ def sample_kernel(
                 for tile_j in range(tile_i + 1):
                     j = tile_j * T + tl.arange(0, T)
                     tile = product_with_transpose(
-                        N, factor, tile_i * T, tile_j * T, d, packed_tril, packed_tril, T, K, dot
+                        N, factor, tile_i * T, tile_j * T, d, packed_tril, packed_tril, T, T, K, dot
                     )
                     tile = -g * (tile + u_i[:, None] * vector(loc, j, d)[None, :])
                     store_tile(grad_jac, i, j, tl.where(j[None, :] < i[:, None], tile, 0.0), d, packed_jac)
@@ -105,8 +106,9 @@ def sample_kernel(
                 for tile_i in range(tile_j, tiles):
                     i = tile_i * T + tl.arange(0, T)
                     tile = transposed_product(
-                        jac, N, tile_i * T, tile_j * T, d, packed_jac, packed_tril, T, K, dot
+                        jac, N, tile_i * T, tile_j * T, d, packed_jac, packed_tril, T, T, K, dot
                     )
+                    tile = tile_below(N, i, j, d, packed_tril, 1) - tile
                     tile = g * (tile - inverse_diagonal(factor, i, j, d, packed_tril))
                     tl.debug_barrier()  # every thread has read the tile of N
                     store_tile(grad_factor, i, j, tile, d, packed_tril)
@@ -117,7 +119,7 @@ def product_kernel(
     jac, offset, log_sigma, loc, factor, upstream,
     jac_stride, offset_stride, loc_stride, factor_stride, upstream_stride,
     value,  # (B, tiles (tiles + 1) / 2): what each tile adds
-    N,  # (chunk, d, d)
+    N,  # (chunk, d, d) or (chunk, P), laid out as scale_tril
     u,  # (B, d)
     grad_offset,  # (B, d)
     grad_log_sigma,  # (B, tiles, d): what each column of tiles adds
@@ -137,11 +139,11 @@ def product_kernel(
         factor += b * factor_stride
         dtype: tl.constexpr = loc.dtype.element_ty
         p = precision(log_sigma, i, d)
-        M = product(jac, factor, tile_i * T, tile_j * T, d, packed_jac, packed_tril, T, K, dot)
+        M = product(jac, factor, tile_i * T, tile_j * T, d, packed_jac, packed_tril, T, T, K, dot)
         spread = tl.sum(M * M * p[:, None], 1)
         if weight != "none":
             g = upstream_of(upstream, upstream_stride, b, batch, dtype, weight)
-            store_below(N + slot * (d * d), i, j, M * p[:, None], d)
+            store_below(N + slot * row_start(d, d, packed_tril), i, j, M * p[:, None], d, packed_tril)
         if tile_j == 0:
             r = residual(jac, offset + b * offset_stride, loc + b * loc_stride, tile_i * T, d, packed_jac, T, K)
             spread += r * r * p
@@ -185,7 +187,7 @@ def gradient_kernel(
     i, j = tile_i * T + tl.arange(0, T), tile_j * T + tl.arange(0, T)
     jac += b * jac_stride
     factor += b * factor_stride
-    N += slot * (d * d)
+    N += slot * row_start(d, d, packed_tril)
     u += b * d
     dtype: tl.constexpr = loc.dtype.element_ty
     if grad_jac is not None:
@@ -201,12 +203,15 @@ def gradient_kernel(
     else:
         g = upstream_of(upstream, upstream_stride, b, batch, dtype, weight)
         if grad_jac is not None:
-            tile = product_with_transpose(N, factor, tile_i * T, tile_j * T, d, False, packed_tril, T, K, dot)
+            tile = product_with_transpose(
+                N, factor, tile_i * T, tile_j * T, d, packed_tril, packed_tril, T, T, K, dot
+            )
             m = vector(loc + b * loc_stride, j, d)
             tile = -g * (tile + vector(u, i, d)[:, None] * m[None, :])
             store_tile(grad_jac, i, j, tl.where(j[None, :] < i[:, None], tile, 0.0), d, packed_jac)
         if grad_factor is not None:
-            tile = transposed_product(jac, N, tile_i * T, tile_j * T, d, packed_jac, False, T, K, dot)
+            tile = transposed_product(jac, N, tile_i * T, tile_j * T, d, packed_jac, packed_tril, T, T, K, dot)
+            tile = tile_below(N, i, j, d, packed_tril, 1) - tile
             tile = g * (tile - inverse_diagonal(factor, i, j, d, packed_tril))
             store_tile(grad_factor, i, j, tile, d, packed_tril)
         if grad_loc is not None and tile_i == tile_j:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import triton
@@ -12,10 +13,12 @@ from causalvae_fast.ops._outputs import Gradients
 from causalvae_fast.ops._triton import Config, check_latents, dot_precision, without_gaps
 from causalvae_fast.ops.sem_kl.triton_diagonal import columns_kernel, rows_kernel
 from causalvae_fast.ops.sem_kl.triton_full import gradient_kernel, product_kernel, sample_kernel
+from causalvae_fast.ops.sem_kl.triton_panels import column_panel_kernel, row_panel_kernel
 from causalvae_fast.ops.sem_kl.triton_shared import shared_jac_kernel
 from causalvae_fast.ops.sem_kl.triton_small import small_kernel
 
 PROGRAMS = 528  # four for each multiprocessor of an H100: what a sum over the batch is split into, at most
+PANELS = 240  # of rows, at least, or half as many of columns: with fewer, the device waits for the longest
 CHUNK = (
     1 << 24
 )  # bytes of a matrix (d, d) for each sample of a chunk: A, L and N, half of each, stay in the L2 cache
@@ -35,7 +38,7 @@ def sample_config(d: int, dtype: torch.dtype) -> Config | None:
     """For full posteriors of which a program takes one; None where several programs share one."""
     if d > 64:
         return None
-    return Config({"T": 32, "K": 32}, 4, 2) if dtype == torch.float32 else Config({"T": 32, "K": 16}, 4, 2)
+    return Config({"T": 32, "K": 32}, 4, 2) if dtype == torch.float32 else Config({"T": 32, "K": 16}, 4)
 
 
 def tile_config(d: int, dtype: torch.dtype) -> Config:
@@ -43,6 +46,26 @@ def tile_config(d: int, dtype: torch.dtype) -> Config:
     if dtype == torch.float64:
         return Config({"T": 32, "K": 16}, 4, 2)
     return Config({"T": 64, "K": 16}, 8, 2) if d > 64 else Config({"T": 32, "K": 32}, 4, 2)
+
+
+class Panels(NamedTuple):
+    """Of rows, for N and the gradient of jac, or None where each tile has a program; of columns, for the rest."""
+
+    rows: Config | None
+    columns: Config
+
+
+def panels_config(batch: int, d: int, dtype: torch.dtype) -> Panels | None:
+    """For gradients of full posteriors in panels; None where there are too few of them."""
+
+    if dtype == torch.float64:
+        rows, R = Config({"T": 32, "C": 32, "K": 16}, 4, 2), 16
+    else:
+        rows, R = Config({"T": 64, "C": 64, "K": 32}, 8) if d > 128 else Config({"T": 32, "C": 64, "K": 32}, 4), 32
+    if 2 * batch * triton.cdiv(d, 2 * R) < PANELS:
+        return None
+    columns = Config({"T": max(rows.tiles["T"], rows.tiles["C"]), "R": R, "K": 16}, 4, 2)
+    return Panels(rows if batch * triton.cdiv(d, rows.tiles["T"]) >= PANELS else None, columns)
 
 
 def rows_config(dtype: torch.dtype) -> Config:
@@ -139,7 +162,11 @@ class _Call:
         elif sample is not None and not (self.shared_jac and self.wants_jac):
             self._samples(sample)
         else:
-            self._tiles(tile_config(self.d, self.dtype))
+            panels = panels_config(self.batch, self.d, self.dtype)
+            if panels is not None and self.grad_factor is not None and not (self.shared_jac and self.wants_jac):
+                self._panels(panels)
+            else:
+                self._tiles(tile_config(self.d, self.dtype))
 
     def result(self) -> tuple[Tensor, Gradients]:
         """Sums over the batch are torch's: one launch, and the same bits in every run."""
@@ -179,30 +206,64 @@ class _Call:
             self.batch, self.d, **self.matrices, **config.options,
         )  # fmt: skip
 
-    def _tiles(self, config: Config) -> None:
+    def _tiles(self, config: Config, columns: Config | None = None) -> None:
+        """With `columns`, the gradient of scale_tril is computed in panels, in place of N."""
         batch, d, n = self.batch, self.d, triton.cdiv(self.d, config.tiles["T"])
         self.value = self.loc.new_empty(batch, n * (n + 1) // 2)
         N, u, chunk = None, None, batch
         if self.weight != "none":
-            chunk = min(batch, max(1, CHUNK // (d * d * self.dtype.itemsize)))
-            N, u = self.loc.new_empty(chunk, d, d), torch.empty_like(self.loc)
+            chunk, u = self._chunk(), torch.empty_like(self.loc)
+            N = self.factor.new_empty(chunk, *self.factor.shape[1:]) if columns is None else self.grad_factor
         if self.grad_log_sigma is not None:
             self.grad_log_sigma = self.loc.new_empty(batch, n, d)
         jac, _, _, loc, factor, upstream = self.inputs
         strides = (self.strides[0], *self.strides[2:])
+        tile_gradients = (self.grad_jac, self.grad_loc, None if columns is not None else self.grad_factor)
         for first in range(0, batch, chunk):
             samples = min(chunk, batch - first)
+            N_of_chunk = N if columns is None or N is None else N[first:]
             product_kernel[(samples, n, n)](
-                *self.inputs, *self.strides, self.value, N, u, self.grad_offset, self.grad_log_sigma,
+                *self.inputs, *self.strides, self.value, N_of_chunk, u, self.grad_offset, self.grad_log_sigma,
                 batch, d, first, **self.matrices, **config.options,
             )  # fmt: skip
-            if any(g is not None for g in (self.grad_jac, self.grad_loc, self.grad_factor)):
+            if any(g is not None for g in tile_gradients):
                 gradient_kernel[(samples, n, n)](
-                    jac, loc, factor, upstream, *strides, N, u, self.grad_jac, self.grad_loc, self.grad_factor,
+                    jac, loc, factor, upstream, *strides, N_of_chunk, u, *tile_gradients,
                     batch, d, first, **self.matrices, **config.options,
                 )  # fmt: skip
+            if columns is not None:
+                self._columns(columns, u, (None, None), first, samples)
             if self.shared_jac and self.wants_jac:
                 self._shared_jac(config, N, u, first, samples)
+
+    def _panels(self, config: Panels) -> None:
+        if config.rows is None:
+            self._tiles(tile_config(self.d, self.dtype), config.columns)
+            return
+        batch, d, n = self.batch, self.d, triton.cdiv(self.d, config.rows.tiles["T"])
+        self.value = self.loc.new_empty(batch, n)
+        u, chunk = torch.empty_like(self.loc), self._chunk()
+        for first in range(0, batch, chunk):
+            samples = min(chunk, batch - first)
+            row_panel_kernel[(samples, n)](
+                *self.inputs, *self.strides, self.value, self.grad_factor, u,
+                self.grad_jac, self.grad_offset, self.grad_log_sigma,
+                batch, d, first, **self.matrices, **config.rows.options,
+            )  # fmt: skip
+            self._columns(config.columns, u, (self.grad_jac, self.grad_loc), first, samples)
+
+    def _columns(
+        self, config: Config, u: Tensor | None, others: tuple[Tensor | None, ...], first: int, samples: int
+    ) -> None:
+        """`others` are the gradients of jac and loc, as far as they are not complete."""
+        jac, _, _, _, factor, upstream = self.inputs
+        column_panel_kernel[(samples, triton.cdiv(self.d, 2 * config.tiles["R"]))](
+            jac, factor, upstream, self.strides[0], *self.strides[3:], self.grad_factor, u, *others,
+            self.batch, self.d, first, **self.matrices, **config.options,
+        )  # fmt: skip
+
+    def _chunk(self) -> int:
+        return min(self.batch, max(1, CHUNK // (self.d**2 * self.dtype.itemsize)))
 
     def _blocks(self) -> None:
         rows, columns = rows_config(self.dtype), columns_config(self.dtype)

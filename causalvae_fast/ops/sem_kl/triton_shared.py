@@ -21,7 +21,7 @@ from causalvae_fast.ops._triton_tiles import (
 def shared_jac_kernel(
     jac, log_sigma, loc, factor, upstream,
     loc_stride, factor_stride, upstream_stride,
-    N,  # (chunk, d, d), for a full posterior
+    N,  # (chunk, d, d) or (chunk, P), laid out as scale_tril; for a full posterior
     u,  # (B, d)
     grad_jac,  # (splits, d, d) or (splits, P)
     batch, d, first, last, per_split,
@@ -58,8 +58,8 @@ def shared_jac_kernel(
             for b in range(start, end):
                 g = upstream_of(upstream, upstream_stride, b, batch, dtype, weight)
                 total += g * product_with_transpose(
-                    N + (b - first) * (d * d), factor + b * factor_stride, tile_i * T, tile_j * T, d, False,
-                    packed_tril, T, K, dot,
+                    N + (b - first) * row_start(d, d, packed_tril), factor + b * factor_stride, tile_i * T,
+                    tile_j * T, d, packed_tril, packed_tril, T, T, K, dot,
                 )  # fmt: skip
         else:
             p = precision(log_sigma, i, d)
