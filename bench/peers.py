@@ -28,8 +28,8 @@ def installed(contender: str) -> bool:
 
 def parameter(contender: str) -> Any:
     """The parameter of a contender, whose test is skipped where it is not installed."""
-    missing = not installed(contender)
-    return pytest.param(contender, marks=pytest.mark.skipif(missing, reason=f"{contender} is not installed"))
+    reason = f"{contender} is not installed: pip install '.[bench]'"
+    return pytest.param(contender, marks=pytest.mark.skipif(not installed(contender), reason=reason))
 
 
 def jax_sem_kl(tensors: tuple[Tensor, ...], backward: bool) -> Callable[[], tuple[Any, ...]]:

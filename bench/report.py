@@ -53,7 +53,7 @@ LABELS = {
     "jax": "JAX jit",
 }
 # What tells the cases of an op with one shape apart, beside mode and dtype.
-VARIANTS = ("kind", "posterior", "given", "jac", "layout", "reduce")
+VARIANTS = ("kind", "activation", "posterior", "given", "jac", "layout", "reduce")
 
 
 def load(folder: Path = RESULTS) -> list[Row]:
@@ -85,8 +85,9 @@ def cases(rows: Iterable[Row]) -> dict[tuple[Any, ...], dict[str, Row]]:
     """The contenders of each case, in the order of shapes and variants."""
     found: dict[tuple[Any, ...], dict[str, Row]] = {}
     for row in rows:
-        key = (latents(row), row["shape"], variant(row), row["mode"])
-        found.setdefault((*key[:1], tuple(key[1]), *key[2:]), {})[row["contender"]] = row
+        key = latents(row), tuple(row["shape"]), variant(row), row["mode"]
+        same = found.setdefault(key, {}).setdefault(row["contender"], row)
+        assert same is row, f"{same['case']} and {row['case']} are told apart by nothing in VARIANTS"
     return dict(sorted(found.items()))
 
 

@@ -227,11 +227,14 @@ def may_read(tensor: Tensor) -> bool:
 
 
 def check_positive(name: str, values: Tensor) -> None:
-    """All values, (B, d) or (d,), are above 0. Reads them, so it is done only where the caller asks for it.
+    """All values, (B, d) or (d,), are above 0. Reads them, so it is done only where the caller asks for it, and not
+    where they cannot be read (`may_read`).
 
     Raises:
         ValueError: otherwise, with the first sample that has another one.
     """
+    if not may_read(values):
+        return
     bad = ~(values > 0)
     if bool(bad.any()):
         *sample, index = bad.nonzero()[0].tolist()
@@ -253,11 +256,13 @@ def check_positive_factor(scale: Tensor | None, scale_tril: Tensor | None, d: in
 
 def check_positive_definite(name: str, matrices: Tensor) -> None:
     """All matrices, (B, d, d) or (d, d), are positive definite, as far as their lower triangles say. Factorises
-    them, so it is done only where the caller asks for it.
+    them, so it is done only where the caller asks for it, and not where they cannot be read (`may_read`).
 
     Raises:
         ValueError: otherwise, with the first sample that has another one.
     """
+    if not may_read(matrices):
+        return
     factor, info = torch.linalg.cholesky_ex(matrices.detach())
     bad = (info != 0) | factor.diagonal(dim1=-2, dim2=-1).isnan().any(-1)
     if bool(bad.any()):

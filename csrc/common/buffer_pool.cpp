@@ -1,5 +1,6 @@
 #include "common/buffer_pool.h"
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cstdlib>
@@ -28,7 +29,7 @@ struct Block {
 struct Pool {
   std::mutex mutex;
   std::vector<Block> free;        // oldest first
-  std::atomic<size_t> bytes = 0;  // their sum
+  std::atomic<size_t> bytes = 0;  // what they take, together
 };
 
 // Never destroyed: tensors may outlive static objects.
@@ -39,13 +40,17 @@ Pool& pool() {
 
 size_t round_up(size_t bytes, size_t multiple) { return (bytes + multiple - 1) / multiple * multiple; }
 
+// Bytes of a buffer of so many: whole lines, or whole huge pages.
+size_t allocated(size_t bytes) {
+  return round_up(std::max<size_t>(bytes, 1), bytes >= kHugePage ? kHugePage : kCacheLine);
+}
+
 void* allocate(size_t bytes) {
   const bool huge = bytes >= kHugePage;
-  const size_t alignment = huge ? kHugePage : kCacheLine;
-  void* data = std::aligned_alloc(alignment, round_up(bytes == 0 ? 1 : bytes, alignment));
+  void* data = std::aligned_alloc(huge ? kHugePage : kCacheLine, allocated(bytes));
   if (data == nullptr) throw std::bad_alloc();
 #ifdef __linux__
-  if (huge) madvise(data, round_up(bytes, alignment), MADV_HUGEPAGE);
+  if (huge) madvise(data, allocated(bytes), MADV_HUGEPAGE);
 #endif
   return data;
 }
@@ -63,7 +68,7 @@ void* acquire_buffer(size_t bytes) {
         if (p.free[i].bytes == bytes) {
           void* data = p.free[i].data;
           p.free.erase(p.free.begin() + static_cast<std::ptrdiff_t>(i));
-          p.bytes -= bytes;
+          p.bytes -= allocated(bytes);
           return data;
         }
       }
@@ -74,19 +79,20 @@ void* acquire_buffer(size_t bytes) {
 
 void release_buffer(void* buffer, size_t bytes) noexcept {
   if (buffer == nullptr) return;
-  if (bytes >= kSmallest && bytes <= kMostCached) {
+  const size_t size = allocated(bytes);
+  if (bytes >= kSmallest && size <= kMostCached) {
     Pool& p = pool();
     const std::unique_lock lock(p.mutex, std::try_to_lock);
     if (lock) {
       size_t evicted = 0;
-      while (p.bytes + bytes > kMostCached) {
-        p.bytes -= p.free[evicted].bytes;
+      while (p.bytes + size > kMostCached) {
+        p.bytes -= allocated(p.free[evicted].bytes);
         std::free(p.free[evicted++].data);
       }
       p.free.erase(p.free.begin(), p.free.begin() + static_cast<std::ptrdiff_t>(evicted));
       try {
         p.free.push_back({buffer, bytes});
-        p.bytes += bytes;
+        p.bytes += size;
         return;
       } catch (const std::bad_alloc&) {
         // No room to remember it: it goes back to the system.

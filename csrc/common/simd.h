@@ -121,6 +121,12 @@ CVF_INLINE Vec<T> keep_first(Vec<T> v, int64_t count) {
   return reinterpret_cast<Vec<T>>(reinterpret_cast<typename Simd<T>::Int>(v) & first_lanes<T>(count));
 }
 
+// All but the first `count` lanes of v, those zero, whatever they hold.
+template <class T>
+CVF_INLINE Vec<T> drop_first(Vec<T> v, int64_t count) {
+  return reinterpret_cast<Vec<T>>(reinterpret_cast<typename Simd<T>::Int>(v) & ~first_lanes<T>(count));
+}
+
 #if defined(__AVX512F__)
 namespace detail {
 

@@ -108,3 +108,16 @@ def test_least_integer() -> None:
     assert check_integer("steps", -5) == -5
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
         check_integer("steps", 0, 1)
+
+
+def test_validate_args_where_values_cannot_be_read() -> None:
+    """On the meta device, and in transforms of torch.func: nothing is validated."""
+    inputs = sem_inputs(4, 3, "diagonal")
+    wrong = inputs._replace(factor=-inputs.factor)
+    meta = type(inputs)(*(t.to("meta") for t in wrong))
+    assert meta.call(sem_kl, validate_args=True).shape == (4,)
+
+    def divergence(scale: torch.Tensor) -> torch.Tensor:
+        return wrong._replace(factor=scale).call(sem_kl, validate_args=True)
+
+    assert torch.func.vmap(divergence)(wrong.factor.expand(2, 4, 3)).shape == (2, 4)

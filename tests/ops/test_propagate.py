@@ -341,6 +341,21 @@ def test_nan_stays_in_its_sample(
                 assert torch.equal(now[others], before[others])
 
 
+@each_dtype
+@each_jac
+@pytest.mark.parametrize("d", [16, 33, 40, 64])
+def test_a_node_that_overflows_spares_those_before_it(d: int, jac: str, dtype: torch.dtype) -> None:
+    for node in (3, 8, 13):
+        inputs = make_inputs(2, d, jac, "per_sample", dtype)
+        inputs.jac[..., node, node - 1] = torch.finfo(dtype).max
+        inputs.offset[..., node - 1] = 1e3
+        expected = propagate_reference(*inputs)[0].isfinite()
+        assert not expected.all()
+        for isa in ISAS:
+            found = propagate_cpu(*inputs, isa=isa)[0]
+            assert torch.equal(found.isfinite()[:, : node + 1], expected[:, : node + 1]), isa
+
+
 # Wrong arguments.
 
 

@@ -118,7 +118,8 @@ class Triangular {
   void solve_vector(const Element* L, const Element* inverse_diagonal, Element* x) const {
     for (int64_t i = 0; i < d_; ++i) {
       V sum{};
-      for (int64_t j = 0; j < i; j += kColumns) sum += masked(L, i, j) * Layout::load(x + j);
+      for (int64_t j = 0; j < i; j += kColumns)
+        sum += before(Layout::load(L + i * row_ + j) * Layout::load(x + j), i, j);
       x[i] = (x[i] - Layout::total(sum)) * inverse_diagonal[i];
     }
   }
@@ -204,9 +205,8 @@ class Triangular {
     for (int c = 0; c < kVectors; ++c) acc[c] -= weight * other[c];
   }
 
-  // Elements (i, j) and following of L, without the diagonal.
-  CVF_INLINE V masked(const Element* L, int64_t i, int64_t j) const {
-    const V v = Layout::load(L + i * row_ + j);
+  // Columns j and following of row i, without the diagonal and what is behind it.
+  CVF_INLINE V before(V v, int64_t i, int64_t j) const {
     if constexpr (kColumns == 1) {
       return v;
     } else {

@@ -78,14 +78,14 @@ class TileForward {
         const T* row = jac + (i + r) * d_;
         for (int64_t j = 0; j < i; j += kWidth) rows[r] += load(row + j) * panel_[j / kWidth];
       }
-      // One column of the block on the diagonal after the other.
+      // One column of the block on the diagonal after the other; an infinite element is none of those before it.
       V sum = load_first(offset + i, count, offset + d_) + sum_rows<T>(rows);
       V block[kWidth];
       for (int64_t r = 0; r < kWidth; ++r) {
         block[r] = r < count ? load_first(jac + (i + r) * d_ + i, r, end) : V{};
       }
       transpose<T>(block);
-      for (int64_t c = 0; c < count; ++c) sum += block[c] * sum[c];
+      for (int64_t c = 0; c < count; ++c) sum += drop_first<T>(block[c] * sum[c], c + 1);
       panel_[i / kWidth] = keep_first<T>(sum, count);
     }
     std::memcpy(out, x, static_cast<size_t>(d_) * sizeof(T));
