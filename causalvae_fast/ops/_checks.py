@@ -227,8 +227,8 @@ def may_read(tensor: Tensor) -> bool:
 
 
 def check_positive(name: str, values: Tensor) -> None:
-    """All values, (B, d) or (d,), are above 0. Reads them, so it is done only where the caller asks for it, and not
-    where they cannot be read (`may_read`).
+    """All values, (B, d) or (d,), are above 0. Reads them, so it is done only where the caller asks for it, and
+    not where they cannot be read (`may_read`).
 
     Raises:
         ValueError: otherwise, with the first sample that has another one.
