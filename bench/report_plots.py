@@ -33,27 +33,31 @@ STYLES: dict[str, dict[str, Any]] = {
     "jax": {"color": "#7b3294", "marker": "X"},
     "einsum_sem_kl": {"color": "#009e73", "marker": "^"},
     "jacrev": {"color": "#666666", "marker": "v"},
+    "loop_in_place": {"color": "#cc79a7", "marker": "P"},
+    "mechanism_loop": {"color": "#7b3294", "marker": "X"},
 }
+UNKNOWN = {"color": "#56b4e9", "marker": "*"}
 OTHERS = {"linewidth": 1.2, "markersize": 4.5}
 LOWEST_FRACTION = 3e-4  # below it, what is timed is the call and not the work
 VARIANT_COLORS = ("#08519c", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
 def draw(groups: dict[Group, list[Row]], folder: Path) -> list[Path]:
-    """Two figures for each group of rows; returns their files."""
+    """Two figures for each group of rows; returns their files. One d has no time against d."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for key, rows in groups.items():
         op, dtype, threads, device = key
         title = f"{op}, {dtype}, {threads} thread{'s' if threads > 1 else ''}, {device}"
-        written.append(_save(time_figure(rows, title), folder / plot_name(key, "time")))
+        if len({latents(row) for row in rows}) > 1:
+            written.append(_save(time_figure(rows, title), folder / plot_name(key, "time")))
         if any("fraction_of_bound" in row for row in rows):
             written.append(_save(bound_figure(rows, title), folder / plot_name(key, "bound")))
     return written
 
 
 def time_figure(rows: list[Row], title: str) -> plt.Figure:
-    """Time for each sample of the batch against d; a panel for each variant (columns) and mode (rows)."""
+    """Time for each sample of the largest batch against d; a panel for each variant (columns) and mode (rows)."""
     variants, modes = sorted({variant(row) for row in rows}), sorted({row["mode"] for row in rows})
     figure, axes = plt.subplots(
         len(modes),
@@ -74,7 +78,8 @@ def time_figure(rows: list[Row], title: str) -> plt.Figure:
         axes[i, 0].set_ylabel("µs for each sample")
     for column in axes[-1]:
         column.set_xlabel("d")
-    order = [name for name in (*LABELS, "the bound") if name in handles]
+    order = [name for name in (*LABELS, *sorted(set(handles) - set(LABELS) - {"the bound"}), "the bound")]
+    order = [name for name in order if name in handles]
     labels = [LABELS.get(name, name).replace("`", "") for name in order]
     figure.legend([handles[name] for name in order], labels, loc="outside right upper", fontsize=8, frameon=False)
     figure.suptitle(title, fontsize=10)
@@ -83,24 +88,31 @@ def time_figure(rows: list[Row], title: str) -> plt.Figure:
 
 def _time_panel(axes: Axes, rows: list[Row]) -> dict[str, Any]:
     handles = {}
-    for name in [n for n in STYLES if any(row["contender"] == n for row in rows)]:
-        points = sorted((latents(row), 1e3 * row["median_ms"] / row["shape"][0]) for row in rows_of(rows, name))
-        handles[name] = axes.plot(*zip(*points, strict=True), **(OTHERS | STYLES[name]))[0]
+    present = {row["contender"] for row in rows}
+    for name in [*(n for n in STYLES if n in present), *sorted(present - set(STYLES))]:
+        style = OTHERS | STYLES.get(name, UNKNOWN)
+        handles[name] = axes.plot(*_against_d(rows_of(rows, name), "median_ms"), **style)[0]
     known = [row for row in rows_of(rows, BASELINE) if "bound_ms" in row]
     if known:
-        points = sorted((latents(row), 1e3 * row["bound_ms"] / row["shape"][0]) for row in known)
-        handles["the bound"] = axes.plot(*zip(*points, strict=True), color="black", linestyle=":", linewidth=1.6)[
-            0
-        ]
+        points = _against_d(known, "bound_ms")
+        handles["the bound"] = axes.plot(*points, color="black", linestyle=":", linewidth=1.6)[0]
     axes.set_yscale("log")
     return handles
+
+
+def _against_d(rows: list[Row], column: str) -> tuple[list[int], list[float]]:
+    """d, and us for each sample; of several batches with one d the largest."""
+    points = {
+        latents(row): 1e3 * row[column] / row["shape"][0] for row in sorted(rows, key=lambda r: r["shape"][0])
+    }
+    return sorted(points), [points[d] for d in sorted(points)]
 
 
 def bound_figure(rows: list[Row], title: str) -> plt.Figure:
     """The fraction of the bound against d; a panel for each mode, a colour for each variant."""
     variants, modes = sorted({variant(row) for row in rows}), sorted({row["mode"] for row in rows})
     figure, axes = plt.subplots(
-        1, len(modes), figsize=(3.8 * len(modes) + 2.2, 3.4), sharey=True, squeeze=False, layout="constrained"
+        1, len(modes), figsize=(3.8 * len(modes) + 3.4, 3.4), sharey=True, squeeze=False, layout="constrained"
     )
     for panel, mode in zip(axes[0], modes, strict=True):
         for what, color in zip(variants, VARIANT_COLORS, strict=False):
