@@ -78,8 +78,8 @@ def time_figure(rows: list[Row], title: str) -> plt.Figure:
         axes[i, 0].set_ylabel("µs for each sample")
     for column in axes[-1]:
         column.set_xlabel("d")
-    order = [name for name in (*LABELS, *sorted(set(handles) - set(LABELS) - {"the bound"}), "the bound")]
-    order = [name for name in order if name in handles]
+    others = sorted(set(handles) - set(LABELS) - {"the bound"})
+    order = [name for name in (*LABELS, *others, "the bound") if name in handles]
     labels = [LABELS.get(name, name).replace("`", "") for name in order]
     figure.legend([handles[name] for name in order], labels, loc="outside right upper", fontsize=8, frameon=False)
     figure.suptitle(title, fontsize=10)

@@ -121,7 +121,9 @@ def test_threads_and_dtypes_have_tables_of_their_own(tmp_path: Path) -> None:
 
 
 def test_it_writes_a_report_and_the_part_of_the_readme(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write(tmp_path, [*FASTER, row("compiled_formula", 0.5)])
+    larger = [r | {"case": "64x16-full-forward-float32", "shape": [64, 16]} for r in FASTER]
+    one_d = row("ours", 1.0, op="vae_step", case="128x16-step-float32", shape=[128, 16])
+    write(tmp_path, [*FASTER, row("compiled_formula", 0.5), row("somebody_new", 4.0), *larger, one_d])
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
     report.main(["--results", str(tmp_path), "--readme", str(readme)])
