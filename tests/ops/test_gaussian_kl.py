@@ -1,6 +1,7 @@
 """The numbers of `gaussian_kl`: values and gradients of the kernels, on all shapes and instruction sets."""
 
 import itertools
+import math
 from typing import Any
 
 import mpmath
@@ -194,6 +195,17 @@ def test_of_a_gaussian_from_itself(d: int, side: str, dtype: torch.dtype) -> Non
     zero = torch.zeros(17, dtype=torch.float64)
     for isa in ISAS:
         check_value(same.kernel(isa=isa)[0], zero, same, isa)
+
+
+@pytest.mark.parametrize("d", [20, 70, 140])
+@pytest.mark.parametrize("batch", [1, 9])
+def test_an_infinite_distance(batch: int, d: int) -> None:
+    """A mean that is infinitely far away in its last element is that, and no NaN."""
+    factor, loc = torch.eye(d).expand(batch, d, d), torch.zeros(batch, d)
+    far = loc.clone()
+    far[0, -1] = math.inf
+    value = gaussian_kl(far, loc, scale_tril_q=factor, scale_tril_p=factor)
+    assert torch.equal(value, torch.tensor([math.inf] + [0.0] * (batch - 1)))
 
 
 # Ill conditioned.
