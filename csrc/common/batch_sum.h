@@ -42,11 +42,8 @@ class BatchSum {
   // Calls body(k) for all k < count, each of which moves a number or one of each thread from and to memory.
   template <class Body>
   void share(int64_t count, Body&& body) const {
-    auto part = [&](int, int64_t begin, int64_t end) {
-      for (int64_t k = begin; k < end; ++k) body(k);
-    };
-    const double work = 10.0 * static_cast<double>(count_ * threads_);
-    parallel_for(count, threads_for(count, work, available_), part);
+    const double work = kWorkToMove * static_cast<double>(count_ * threads_);
+    parallel_each(count, threads_for(count, work, available_), body);
   }
 
   T* out_;

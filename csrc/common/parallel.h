@@ -24,6 +24,18 @@ void parallel_for(int64_t items, int threads, Body& body) {
       &body);
 }
 
+// The elementary operations that take as long as moving a number from and to memory.
+inline constexpr double kWorkToMove = 10;
+
+// Calls body(item) for all items, which `threads` threads share in contiguous pieces.
+template <class Body>
+void parallel_each(int64_t items, int threads, Body&& body) {
+  auto part = [&](int, int64_t begin, int64_t end) {
+    for (int64_t item = begin; item < end; ++item) body(item);
+  };
+  parallel_for(items, threads, part);
+}
+
 // Items that get larger or smaller from the first to the last, dealt out to `threads` threads: forwards, backwards,
 // and so on, so that all get the same. Those of a thread begin with the number of the thread.
 inline int64_t next_dealt(int64_t item, int threads) {

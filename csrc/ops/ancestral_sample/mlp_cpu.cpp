@@ -36,7 +36,7 @@ struct Schedule {
 // Calls body(i) for all nodes, on as many threads as it is worth to move their weights.
 template <class T, class Body>
 void for_nodes(const Equations<T>& e, int requested_threads, Body&& body) {
-  const double work = 10.0 * static_cast<double>(e.d * e.hidden) * static_cast<double>(e.d);
+  const double work = kWorkToMove * static_cast<double>(e.d * e.hidden) * static_cast<double>(e.d);
   parallel_dealt(e.d, threads_for(e.d, work, requested_threads), body);
 }
 

@@ -79,11 +79,8 @@ class SharedSums {
   // Calls body(i) for `rows` rows of the sums for a jac, each of which is moved from and to memory.
   template <class Body>
   void for_rows(int64_t rows, Body&& body) const {
-    auto part = [&](int, int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) body(i);
-    };
-    const double work = 10.0 * static_cast<double>(threads_ * args_.d * args_.d);
-    parallel_for(rows, threads_for(rows, work, available_), part);
+    const double work = kWorkToMove * static_cast<double>(threads_ * args_.d * args_.d);
+    parallel_each(rows, threads_for(rows, work, available_), body);
   }
 
   void reduce(const Scratch<double>& totals, int64_t count, T* out) const {
