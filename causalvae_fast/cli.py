@@ -199,8 +199,9 @@ def _report(arguments: argparse.Namespace) -> int:
 def _extrapolate(arguments: argparse.Namespace) -> int:
     import numpy as np
 
+    from causalvae_fast.data.character_position import videos_in_view
     from causalvae_fast.figures.own_runs import extrapolate_own
-    from causalvae_fast.figures.sprites import continue_videos, draw_sprite_extrapolation, videos_in_view
+    from causalvae_fast.figures.sprites import continue_videos, draw_sprite_extrapolation
     from causalvae_fast.training.evaluate import held_out_sprites, sprites_parts
 
     if arguments.steps < 1 or arguments.samples < 1:
@@ -212,7 +213,7 @@ def _extrapolate(arguments: argparse.Namespace) -> int:
         return 0
     model, config = sprites_parts(run)
     videos = held_out_sprites(config, config.model.frames - 1 + arguments.steps)
-    chosen = videos_in_view(videos)[: arguments.samples]
+    chosen = videos_in_view(videos.positions)[: arguments.samples]
     if len(chosen) == 0:
         return _fail(f"in none of {len(videos)} videos is the character in view for {arguments.steps} more frames")
     if len(chosen) < arguments.samples:

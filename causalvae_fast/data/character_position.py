@@ -16,6 +16,11 @@ def in_view(positions: Tensor) -> Tensor:
     return ((positions >= _MARGIN) & (positions <= FRAME_SIZE - 1 - _MARGIN)).all(-1)
 
 
+def videos_in_view(positions: Tensor) -> Tensor:
+    """Numbers of the videos, of positions (N, T, 2), in which the character is in view in every frame."""
+    return in_view(positions).all(1).nonzero().squeeze(1)
+
+
 @torch.no_grad()
 def locate_character(frames: Tensor, background: Tensor, character: Tensor) -> Tensor:
     """Where the character is in each frame: the position at which it, drawn over the background, is closest.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from causalvae_fast.data import SpriteVideos
-from causalvae_fast.data.character_position import in_view
+from causalvae_fast.data.character_position import videos_in_view
 from causalvae_fast.figures.architecture import draw_architecture
 from causalvae_fast.figures.extrapolation import draw_extrapolation
 from causalvae_fast.figures.graph import draw_graph
@@ -46,7 +46,7 @@ def draw_sprite_extrapolation(model: VideoVAE, videos: SpriteVideos, path: Path,
     Shown are the first `samples` videos in which the character stays in view; in the others, the last frames are
     often an empty background.
     """
-    chosen = videos_in_view(videos)[:samples]
+    chosen = videos_in_view(videos.positions)[:samples]
     truth = videos.frames[chosen].float() / 255
     return draw_extrapolation(truth, continue_videos(model, videos, chosen), model.config.frames - 1, path)
 
@@ -60,8 +60,3 @@ def continue_videos(model: VideoVAE, videos: SpriteVideos, chosen: Tensor) -> Te
     return torch.cat(
         [seen, model.extrapolate(observed, videos.frames.shape[1] - past, background=background)], dim=1
     )
-
-
-def videos_in_view(videos: SpriteVideos) -> Tensor:
-    """Numbers of the videos in which the character is in view in every frame."""
-    return in_view(videos.positions).all(1).nonzero().squeeze(1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from causalvae_fast.data import SpriteVideos
-from causalvae_fast.data.character_position import in_view, locate_character
+from causalvae_fast.data.character_position import in_view, locate_character, videos_in_view
 from causalvae_fast.graph.interventions import Do
 from causalvae_fast.models.video_vae import VideoVAE
 
@@ -63,7 +63,7 @@ def extrapolation_errors(
         `picture_px` by what is to be seen in the decoded frames. Empty if no video stays in view.
     """
     past, k = model.config.frames - 1, model.config.latents
-    chosen = in_view(videos.positions).all(1).nonzero().squeeze(1)[:_EXTRAPOLATED_VIDEOS]
+    chosen = videos_in_view(videos.positions)[:_EXTRAPOLATED_VIDEOS]
     if len(chosen) == 0:
         return {}
     background, truth = videos.background[chosen].float() / 255, videos.positions[chosen]
@@ -103,7 +103,7 @@ def intervention_errors(
         standard deviations higher, in any of them. Empty if no video stays in view.
     """
     frames, k = model.config.frames, model.config.latents
-    chosen = in_view(videos.positions).all(1).nonzero().squeeze(1)[:_MOVED_VIDEOS]
+    chosen = videos_in_view(videos.positions)[:_MOVED_VIDEOS]
     if len(chosen) == 0:
         return {}
     background, truth = videos.background[chosen].float() / 255, videos.positions[chosen]
